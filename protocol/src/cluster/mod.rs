@@ -1,0 +1,1 @@
+//! The brokers, the metadata, the coordinators.

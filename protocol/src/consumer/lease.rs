@@ -1,0 +1,137 @@
+//! The right to process one partition, for as long as it is ours.
+//!
+//! It travels with its records; every side effect (dispatch, retry, dead letter, offset, commit) checks it.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+};
+
+use tokio_util::sync::CancellationToken;
+
+/// ```text
+/// Active -> Revoking -> Lost
+///    \________________^
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum LeaseState {
+    /// Ours: everything is allowed.
+    Active = 0,
+    /// To be given up: what is in flight may finish and be committed, nothing new may start.
+    Revoking = 1,
+    /// No longer ours: no side effect at all.
+    Lost = 2,
+}
+
+/// A partition that was assigned to us in one generation. Clones share the state.
+#[derive(Clone)]
+pub struct Lease(Arc<Inner>);
+
+struct Inner {
+    topic: Arc<str>,
+    partition: i32,
+    generation: i32,
+    state: AtomicU8,
+    revoking: CancellationToken,
+    lost: CancellationToken,
+}
+
+impl Lease {
+    /// `generation` is the one it was assigned in, for the log.
+    pub fn new(topic: Arc<str>, partition: i32, generation: i32) -> Self {
+        Self(Arc::new(Inner {
+            topic,
+            partition,
+            generation,
+            state: AtomicU8::new(LeaseState::Active as u8),
+            revoking: CancellationToken::new(),
+            lost: CancellationToken::new(),
+        }))
+    }
+
+    pub fn topic(&self) -> &Arc<str> {
+        &self.0.topic
+    }
+
+    pub fn partition(&self) -> i32 {
+        self.0.partition
+    }
+
+    pub fn generation(&self) -> i32 {
+        self.0.generation
+    }
+
+    pub fn state(&self) -> LeaseState {
+        match self.0.state.load(Ordering::Acquire) {
+            0 => LeaseState::Active,
+            1 => LeaseState::Revoking,
+            _ => LeaseState::Lost,
+        }
+    }
+
+    pub fn is_active(&self) -> bool {
+        self.state() == LeaseState::Active
+    }
+
+    pub fn is_lost(&self) -> bool {
+        self.state() == LeaseState::Lost
+    }
+
+    /// Completes when the lease is no longer Active. Cancel-safe.
+    pub async fn revoking(&self) {
+        self.0.revoking.cancelled().await;
+    }
+
+    /// Completes when the lease is Lost. Cancel-safe.
+    pub async fn lost(&self) {
+        self.0.lost.cancelled().await;
+    }
+
+    /// Active -> Revoking; a Lost lease stays Lost.
+    pub fn start_revoking(&self) {
+        let _ = self.0.state.compare_exchange(
+            LeaseState::Active as u8,
+            LeaseState::Revoking as u8,
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
+        self.0.revoking.cancel();
+    }
+
+    /// Any state -> Lost.
+    pub fn lose(&self) {
+        self.0.state.store(LeaseState::Lost as u8, Ordering::Release);
+        self.0.revoking.cancel();
+        self.0.lost.cancel();
+    }
+
+    /// Whether both are the same grant, not just the same partition.
+    pub fn same(&self, other: &Lease) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}@{}:{:?}", self.0.topic, self.0.partition, self.0.generation, self.state())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_lost_lease_never_comes_back() {
+        let lease = Lease::new("t".into(), 0, 1);
+        lease.lose();
+        lease.start_revoking();
+        assert_eq!(lease.state(), LeaseState::Lost);
+        lease.revoking().await;
+        lease.lost().await;
+    }
+}

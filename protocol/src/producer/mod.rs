@@ -1,0 +1,193 @@
+//! The producer: records in, receipts out.
+//!
+//! Idempotent with acks=all by default. It does not know topics' schemas or who sends; [`Producer`] is its main type.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+
+use crate::{error_code::ErrorCode, outcome::Outcome, record::Compression};
+
+/// Kafka's `acks`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acks {
+    None,
+    Leader,
+    All,
+}
+
+/// Kafka's producer settings, typed. Defaults are the sidecar's.
+#[derive(Debug, Clone)]
+pub struct ProducerConfig {
+    /// `acks`, all.
+    pub acks: Acks,
+    /// `enable.idempotence`, true. Requires `acks` all and at most five requests in flight.
+    pub idempotence: bool,
+    /// `linger.ms`, 1 ms.
+    pub linger: Duration,
+    /// `batch.size`, 16384 bytes: a batch is sealed when it holds so much.
+    pub batch_size: usize,
+    /// `max.request.size`, 1048576 bytes: the largest record.
+    pub max_request_size: usize,
+    /// `compression.type`, none.
+    pub compression: Compression,
+    /// `delivery.timeout.ms`, 120 s: from `send` to the outcome, in every state.
+    pub delivery_timeout: Duration,
+    /// `request.timeout.ms`, 30 s.
+    pub request_timeout: Duration,
+    /// `retries`; None = unlimited within the delivery timeout.
+    pub retries: Option<u32>,
+    /// `retry.backoff.ms`, 100 ms, doubling to `retry.backoff.max.ms`.
+    pub retry_backoff: Duration,
+    /// `retry.backoff.max.ms`, 1 s.
+    pub retry_backoff_max: Duration,
+    /// `max.in.flight.requests.per.connection`, 5: batches in flight per partition.
+    pub max_in_flight: usize,
+    /// How long a topic may be unknown before its records fail with UNKNOWN_TOPIC_OR_PARTITION; 5 s.
+    pub unknown_topic_timeout: Duration,
+    /// Whether metadata requests ask the broker to create missing topics (as Java's producer does), true.
+    pub allow_auto_create_topics: bool,
+}
+
+impl Default for ProducerConfig {
+    fn default() -> Self {
+        Self {
+            acks: Acks::All,
+            idempotence: true,
+            linger: Duration::from_millis(1),
+            batch_size: 16_384,
+            max_request_size: 1_048_576,
+            compression: Compression::None,
+            delivery_timeout: Duration::from_secs(120),
+            request_timeout: Duration::from_secs(30),
+            retries: None,
+            retry_backoff: Duration::from_millis(100),
+            retry_backoff_max: Duration::from_secs(1),
+            max_in_flight: 5,
+            unknown_topic_timeout: Duration::from_secs(5),
+            allow_auto_create_topics: true,
+        }
+    }
+}
+
+/// One record to produce.
+#[derive(Debug, Clone, Default)]
+pub struct ProduceRecord {
+    pub topic: Arc<str>,
+    /// None: by key, or sticky for records without one.
+    pub partition: Option<i32>,
+    pub key: Option<Bytes>,
+    /// None is a tombstone.
+    pub value: Option<Bytes>,
+    /// In order; names may repeat and need not be UTF-8; values may be null.
+    pub headers: Vec<(Bytes, Option<Bytes>)>,
+    /// Milliseconds since the epoch; None = now.
+    pub timestamp: Option<i64>,
+}
+
+/// Where a record was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    pub partition: i32,
+    /// None: written, at an offset that the broker no longer tells (a duplicate of a lost answer, or acks 0).
+    pub offset: Option<i64>,
+    /// The broker's time on a LogAppendTime topic, else the record's own.
+    pub timestamp: i64,
+}
+
+/// Why a record was not (or perhaps not) written.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{topic}: {kind} ({outcome})")]
+pub struct ProduceError {
+    pub topic: Arc<str>,
+    pub partition: Option<i32>,
+    pub outcome: Outcome,
+    pub kind: ProduceErrorKind,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProduceErrorKind {
+    /// The topic does not exist and was not created in time.
+    UnknownTopic,
+    /// The record names a partition that the topic does not have.
+    UnknownPartition { partitions: i32 },
+    /// Larger than `max.request.size`, or than the broker accepts.
+    TooLarge { size: usize, limit: Option<usize> },
+    /// A broker answered with this error, after retries where it is retriable.
+    Broker { code: ErrorCode, message: Option<String> },
+    /// The delivery timeout passed; the text names what stood in the way last.
+    DeliveryTimeout { last: String },
+    /// The producer was closed.
+    Closed,
+}
+
+impl ProduceError {
+    /// Whether the same record may be accepted later without anybody changing anything.
+    pub fn retriable(&self) -> bool {
+        match &self.kind {
+            ProduceErrorKind::Broker { code, .. } => code.retriable(),
+            ProduceErrorKind::DeliveryTimeout { .. } | ProduceErrorKind::Closed => true,
+            ProduceErrorKind::UnknownTopic
+            | ProduceErrorKind::UnknownPartition { .. }
+            | ProduceErrorKind::TooLarge { .. } => false,
+        }
+    }
+}
+
+impl fmt::Display for ProduceErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownTopic => f.write_str("the topic does not exist"),
+            Self::UnknownPartition { partitions } => write!(f, "no such partition: the topic has {partitions}"),
+            Self::TooLarge { size, limit: Some(limit) } => {
+                write!(f, "the record takes {size} bytes, more than max.request.size {limit}")
+            }
+            Self::TooLarge { size, limit: None } => {
+                write!(f, "the record takes {size} bytes, more than the broker accepts")
+            }
+            Self::Broker { code, message: Some(message) } => write!(f, "{code}: {message}"),
+            Self::Broker { code, message: None } => write!(f, "{code}"),
+            Self::DeliveryTimeout { last } => write!(f, "not delivered within delivery.timeout.ms; last: {last}"),
+            Self::Closed => f.write_str("the producer was closed"),
+        }
+    }
+}
+
+/// What becomes of a record: a future of its [`Receipt`]. Dropping it changes nothing: the record is sent all the same.
+pub struct Delivery(Pin<Box<dyn Future<Output = Result<Receipt, ProduceError>> + Send>>);
+
+impl Future for Delivery {
+    type Output = Result<Receipt, ProduceError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+/// Sends records. Cheap to clone; clones share batches, sequence numbers and the byte budget.
+#[derive(Clone)]
+pub struct Producer(());
+
+impl Producer {
+    /// Waits for room in the byte budget and takes the record. Dropping this future before it completes sends nothing.
+    pub async fn send(&self, _record: ProduceRecord) -> Result<Delivery, ProduceError> {
+        unimplemented!("contract stub")
+    }
+
+    /// Waits until everything taken before the call has its outcome. Dropping the future stops waiting, nothing else.
+    pub async fn flush(&self) {
+        unimplemented!("contract stub")
+    }
+
+    /// Takes nothing more, flushes until `timeout`, then fails what is left. Returns how many records were left.
+    pub async fn close(&self, _timeout: Duration) -> usize {
+        unimplemented!("contract stub")
+    }
+}

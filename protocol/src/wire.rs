@@ -1,0 +1,1 @@
+//! Bytes: varints and bounded reads.

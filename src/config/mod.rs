@@ -1,0 +1,3 @@
+//! Configuration: files and environment in, checked [`settings::Settings`] out.
+
+pub mod settings;
