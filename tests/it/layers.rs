@@ -76,7 +76,7 @@ fn check(root: &Path, floors: &[&[&str]]) {
             }
         }
     }
-    assert!(seen > floors.len(), "the scan found almost nothing below {}", root.display());
+    assert!(seen > 3, "the scan found almost nothing below {}", root.display());
     assert!(offenders.is_empty(), "upward or sideways arrows:\n{}", offenders.join("\n"));
 }
 
@@ -89,7 +89,10 @@ fn crate_names(line: &str) -> Vec<String> {
         }
         let rest = &line[position + found.len()..];
         match rest.strip_prefix('{') {
-            Some(list) => names.extend(list.split([',', '}']).map(|item| first_segment(item.trim()))),
+            Some(list) => {
+                let list = list.split_once('}').map_or(list, |(inside, _)| inside);
+                names.extend(list.split(',').map(|item| first_segment(item.trim())).filter(|name| !name.is_empty()));
+            }
             None => names.push(first_segment(rest)),
         }
     }

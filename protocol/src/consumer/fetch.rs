@@ -105,9 +105,9 @@ fn request(version: i16, config: &ConsumerConfig, plan: Plan) -> FetchRequest {
             _ => {
                 let mut entry = FetchTopic::default().with_partitions(vec![asked]);
                 if version >= BY_TOPIC_ID {
-                    entry.topic_id = this.1
+                    entry.topic_id = this.1;
                 } else {
-                    entry.topic = name(&this.0)
+                    entry.topic = name(&this.0);
                 }
                 topics.push(entry);
                 last = Some(this);

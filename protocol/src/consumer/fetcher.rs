@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     ConsumerConfig, Fault, FaultKind, Lease, OffsetReset,
     fetch::{self, FetchAnswer, FetchedPartition},
-    lookup::{self, Found},
+    lookup::{self, Found, ToCheck},
     position::{self, FetchError, Phase, Position, Validation},
     session::{FetchSession, Key, Wanted},
     stream::{Chunk, Feed},
@@ -212,7 +212,7 @@ impl Fetcher {
         let metadata = self.cluster.metadata();
         let mut next = now + self.cluster.config().metadata_max_age;
         let mut resets: BTreeMap<NodeId, Vec<(Key, i64)>> = BTreeMap::new();
-        let mut checks: BTreeMap<NodeId, Vec<(Key, (Position, i32))>> = BTreeMap::new();
+        let mut checks: BTreeMap<NodeId, Vec<ToCheck>> = BTreeMap::new();
         let mut fetches: BTreeMap<NodeId, BTreeMap<Key, Wanted>> = BTreeMap::new();
         let mut leaderless = false;
         let full = self.full_at();
@@ -300,7 +300,7 @@ impl Fetcher {
         }));
     }
 
-    fn ask_epochs(&mut self, leader: NodeId, positions: Vec<(Key, (Position, i32))>) {
+    fn ask_epochs(&mut self, leader: NodeId, positions: Vec<ToCheck>) {
         let asked = self.mark_busy(positions.iter().map(|(key, _)| key.clone()));
         let cluster = self.cluster.clone();
         self.requests.push(Box::pin(async move {
@@ -411,7 +411,7 @@ impl Fetcher {
                 }
             }
             Validation::Truncated { end } => {
-                self.truncated(&found.key, position, Position { offset: end, epoch: found.epoch })
+                self.truncated(&found.key, position, Position { offset: end, epoch: found.epoch });
             }
             Validation::Again { refresh } => {
                 if refresh {

@@ -211,13 +211,13 @@ async fn keys_land_where_a_java_producer_puts_them() -> Result<()> {
         let keys: Vec<String> = (0..200).map(|index| format!("{index}-{}", "k".repeat(index % 9))).collect();
         let lines: String = keys.iter().map(|key| format!("{key}:{key}\n")).collect();
         let mut java = kafka.tool();
-        java.args([
-            "org.apache.kafka.tools.ConsoleProducer",
-            "--bootstrap-server",
-            &kafka.bootstrap_servers(),
-            "--topic",
-            "javas",
-        ]);
+        // The tool moved between the versions.
+        let class = if version.starts_with('3') {
+            "kafka.tools.ConsoleProducer"
+        } else {
+            "org.apache.kafka.tools.ConsoleProducer"
+        };
+        java.args([class, "--bootstrap-server", &kafka.bootstrap_servers(), "--topic", "javas"]);
         java.args(["--property", "parse.key=true", "--property", "key.separator=:"]);
         java.stdin(std::process::Stdio::piped())
             .stdout(std::process::Stdio::null())

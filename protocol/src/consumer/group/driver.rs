@@ -185,7 +185,6 @@ impl Driver {
                     if changed.is_err() {
                         break;
                     }
-                    self.look_at_partition_counts();
                 }
                 () = tokio::time::sleep_until(next) => {}
             }
@@ -227,6 +226,7 @@ impl Driver {
                 "the drain timeout passed: giving up partitions with records in flight");
             self.hand_over();
         }
+        self.look_at_partition_counts();
         let mut wakes = vec![now + self.config.heartbeat_interval];
         match self.coordinator {
             None => wakes.extend(self.find_coordinator(now)),
@@ -375,7 +375,7 @@ impl Driver {
             match answer.await {
                 Ok(_) => tracing::info!(%group, "left the group"),
                 Err(error) => {
-                    tracing::info!(%group, error = %error.chain(), "left without an answer: the session will expire")
+                    tracing::info!(%group, error = %error.chain(), "left without an answer: the session will expire");
                 }
             }
             Done::Left
@@ -622,11 +622,12 @@ impl Driver {
         topics.filter_map(count).collect()
     }
 
+    /// Metadata may come while we are joining: it is looked at whenever we are stable, not only when it changes.
     fn look_at_partition_counts(&mut self) {
-        let Some(planned) = &self.planned_for else { return };
+        let Some(planned) = self.planned_for.as_ref().filter(|_| self.phase == Phase::Stable) else { return };
         let now = self.partition_counts(planned.keys());
         let changed = planned.iter().any(|(topic, count)| now.get(topic).copied().unwrap_or(0) != *count);
-        if changed && self.phase == Phase::Stable {
+        if changed {
             tracing::info!(group = %self.config.group_id, "the subscribed topics have other partitions now");
             self.planned_for = None;
             self.want_rejoin("the subscribed topics have other partitions");
