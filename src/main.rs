@@ -1,6 +1,22 @@
 //! The sidecar: Kafka for any backend that speaks HTTP and JSON.
+#![expect(dead_code, reason = "the reactive consumer, dead letters and audit, which call the rest, are not built yet")]
 
+mod app;
+mod backend;
+mod cli;
 mod config;
+mod format;
+mod health;
+mod http;
+mod produce;
 mod record;
+mod telemetry;
 
-fn main() {}
+/// musl's own allocator is several times slower across threads.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> std::process::ExitCode {
+    cli::run()
+}
