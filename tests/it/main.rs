@@ -2,4 +2,5 @@
 
 mod client;
 mod layers;
+mod sidecar;
 mod support;

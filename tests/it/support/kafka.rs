@@ -16,12 +16,12 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 
 /// The versions that every behaviour is tested on.
-pub const VERSIONS: [&str; 2] = ["4.3.1", "3.9.2"];
+pub(crate) const VERSIONS: [&str; 2] = ["4.3.1", "3.9.2"];
 /// How long a broker may take until it answers.
 const START_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// A cluster of real brokers. Each is killed when it is dropped.
-pub struct Kafka {
+pub(crate) struct Kafka {
     version: &'static str,
     directory: PathBuf,
     nodes: Vec<Mutex<Node>>,
@@ -36,7 +36,7 @@ struct Node {
 
 /// The one-node cluster of a version that all tests of a run share; None (and a line on stderr) where there is no Java or
 /// no Maven. With `CI=true` that is a failure.
-pub fn shared(version: &'static str, test: &str) -> Option<&'static Kafka> {
+pub(crate) fn shared(version: &'static str, test: &str) -> Option<&'static Kafka> {
     static SHARED: [OnceLock<Option<Kafka>>; VERSIONS.len()] = [const { OnceLock::new() }; VERSIONS.len()];
     let index = VERSIONS.iter().position(|known| *known == version).expect("a version of the list");
     let kafka = SHARED[index].get_or_init(|| match missing() {
@@ -52,7 +52,7 @@ pub fn shared(version: &'static str, test: &str) -> Option<&'static Kafka> {
 }
 
 /// Says that a test did not run and why, where `.ci/run` counts it.
-pub fn skip(test: &str) {
+pub(crate) fn skip(test: &str) {
     let missing = missing().unwrap_or("a part");
     assert!(std::env::var("CI").is_err(), "{test} needs {missing}, and a CI run must not leave it out");
     let line = format!("NOT RUN: {test} needs {missing} (Debian: apt-get install openjdk-17-jdk-headless maven)");
@@ -63,7 +63,7 @@ pub fn skip(test: &str) {
 }
 
 /// What real brokers need and this machine lacks.
-pub fn missing() -> Option<&'static str> {
+pub(crate) fn missing() -> Option<&'static str> {
     let runs = |program: &str, argument: &str| {
         Command::new(program)
             .arg(argument)
@@ -80,14 +80,14 @@ pub fn missing() -> Option<&'static str> {
     })
 }
 
-pub fn target_directory() -> PathBuf {
+pub(crate) fn target_directory() -> PathBuf {
     let exe = std::env::current_exe().expect("the test binary has a path");
     // target/<profile>/deps/it-…
     exe.ancestors().nth(3).expect("the test binary lies in the target directory").to_owned()
 }
 
 /// The class path of a Kafka version, fetched by Maven the first time.
-pub fn jars(version: &str) -> Result<PathBuf> {
+pub(crate) fn jars(version: &str) -> Result<PathBuf> {
     let directory = target_directory().join("kafka").join(version);
     let (lib, done) = (directory.join("lib"), directory.join("complete"));
     fs::create_dir_all(&directory)?;
@@ -112,12 +112,12 @@ pub fn jars(version: &str) -> Result<PathBuf> {
 
 impl Kafka {
     /// Starts a cluster of combined broker and controller nodes.
-    pub fn start(version: &'static str, nodes: usize) -> Result<Self> {
+    pub(crate) fn start(version: &'static str, nodes: usize) -> Result<Self> {
         Self::start_with(version, nodes, &[])
     }
 
     /// Starts a cluster with more broker properties.
-    pub fn start_with(version: &'static str, count: usize, more: &[(&str, &str)]) -> Result<Self> {
+    pub(crate) fn start_with(version: &'static str, count: usize, more: &[(&str, &str)]) -> Result<Self> {
         let lib = jars(version)?;
         let kept = tempfile::Builder::new().prefix("kafka-").tempdir_in(target_directory().join("kafka"))?;
         let directory = kept.path().to_owned();
@@ -177,35 +177,25 @@ impl Kafka {
         Ok(kafka)
     }
 
-    pub fn version(&self) -> &'static str {
-        self.version
-    }
-
     /// `host:port` of every node.
-    pub fn bootstrap(&self) -> Vec<String> {
+    pub(crate) fn bootstrap(&self) -> Vec<String> {
         self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.lock().expect("not poisoned").port)).collect()
     }
 
-    pub fn bootstrap_servers(&self) -> String {
+    pub(crate) fn bootstrap_servers(&self) -> String {
         self.bootstrap().join(",")
     }
 
     /// Kills a node with SIGKILL and waits until it is gone.
-    pub fn kill(&self, index: usize) {
+    pub(crate) fn kill(&self, index: usize) {
         let mut node = self.nodes[index].lock().expect("not poisoned");
         if let Some(shell) = node.shell.take() {
             end(shell);
         }
     }
 
-    /// Starts a killed node again and waits until it answers.
-    pub fn restart(&self, index: usize) -> Result<()> {
-        self.launch(index)?;
-        self.wait_until_open(index)
-    }
-
     /// A tool of `kafka-tools`, with its class and arguments still to be given.
-    pub fn tool(&self) -> Command {
+    pub(crate) fn tool(&self) -> Command {
         java(&jars(self.version).expect("they are there: the broker runs from them"))
     }
 
@@ -260,7 +250,7 @@ fn java(lib: &Path) -> Command {
 }
 
 /// Ports that were free a moment ago.
-pub fn free_ports(count: usize) -> Result<Vec<u16>> {
+pub(crate) fn free_ports(count: usize) -> Result<Vec<u16>> {
     let listeners: Vec<TcpListener> =
         (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<std::io::Result<_>>()?;
     Ok(listeners.iter().map(|listener| listener.local_addr().map(|a| a.port())).collect::<std::io::Result<_>>()?)

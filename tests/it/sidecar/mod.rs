@@ -1,0 +1,4 @@
+//! The sidecar as its users see it.
+
+mod configuration;
+mod produce;
