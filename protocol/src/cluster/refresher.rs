@@ -25,7 +25,8 @@ pub(super) async fn run(cluster: Cluster, cancel: CancellationToken) {
     let mut backoff = Backoff::new(config.retry_backoff, config.retry_backoff_max);
     let mut last: Option<Instant> = None;
     loop {
-        let old = last.map_or_else(Instant::now, |last| last + config.metadata_max_age);
+        let max_age = if misses_topics(&cluster) { config.retry_backoff_max } else { config.metadata_max_age };
+        let old = last.map_or_else(Instant::now, |last| last + max_age);
         tokio::select! {
             biased;
             () = cancel.cancelled() => return,
@@ -69,6 +70,13 @@ pub(super) async fn run(cluster: Cluster, cancel: CancellationToken) {
             }
         }
     }
+}
+
+/// Whether a watched topic is not there (yet): it is asked for until it is.
+fn misses_topics(cluster: &Cluster) -> bool {
+    let metadata = cluster.metadata();
+    let watched = cluster.0.watched.lock().unwrap_or_else(PoisonError::into_inner);
+    watched.keys().any(|name| metadata.topics.get(name).is_none_or(|topic| topic.partitions.is_empty()))
 }
 
 /// Waits; true if the client was closed meanwhile.

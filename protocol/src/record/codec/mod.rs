@@ -86,12 +86,22 @@ pub(super) fn decompress(codec: Compression, input: &[u8], limit: usize) -> Resu
         Compression::None => Ok(Bytes::copy_from_slice(input)),
         Compression::Gzip => read_bounded(flate2::read::MultiGzDecoder::new(input), limit),
         Compression::Snappy => snappy::decompress(input, limit),
+        Compression::Lz4 if !lz4_is_whole(input) => Err(CodecError::Invalid("the frame has no end".to_owned())),
         Compression::Lz4 => read_bounded(lz4_flex::frame::FrameDecoder::new(input), limit),
         Compression::Zstd => {
             let decoder = zstd::stream::read::Decoder::with_buffer(input).map_err(CodecError::invalid)?;
             read_bounded(decoder, limit)
         }
     }
+}
+
+/// Whether a frame ends with its end mark (four zero bytes), which the decoder does not insist on. A checksum of the content
+/// may follow it.
+fn lz4_is_whole(input: &[u8]) -> bool {
+    const CONTENT_CHECKSUM: u8 = 1 << 2;
+    let checked = input.get(4).is_some_and(|flags| flags & CONTENT_CHECKSUM != 0);
+    let end = input.len().saturating_sub(if checked { 4 } else { 0 });
+    input.get(..end).is_some_and(|frame| frame.ends_with(&[0; 4]))
 }
 
 /// Grows with what really comes out, never with what a header claims.
@@ -137,7 +147,10 @@ mod tests {
             let packed = pack(codec, &text);
             for cut in 1..packed.len() {
                 let unpacked = decompress(codec, &packed[..cut], 1 << 20);
-                // Only what follows the last block may be missing unnoticed: never a part of the text.
+                // Xerial's stream has no end mark: a cut between two blocks (here: before the only one) cannot be seen.
+                if codec == Compression::Snappy && cut == 16 {
+                    continue;
+                }
                 assert!(unpacked.is_err() || unpacked == Ok(text.clone().into()), "{codec} cut at {cut}");
             }
             assert!(decompress(codec, b"HTTP/1.1 400 Bad Request\r\n\r\n", 1 << 20).is_err(), "{codec}");
