@@ -22,8 +22,7 @@ const WRONG_CONFIGURATION: u8 = 64;
 
 /// Kafka for any backend that speaks HTTP and JSON.
 ///
-/// Runs beside your backend. The backend produces with POST http://127.0.0.1:8080/producers/{topic}; records of the topics that you
-/// configure are sent to it as POST requests, and its answers become commits, retries and dead letters.
+/// Runs beside your backend, which produces with POST http://127.0.0.1:8080/producers/{topic}. Consuming is not built yet.
 ///
 /// Without a command the sidecar runs until SIGTERM or SIGINT, then finishes what it has begun.
 #[derive(Debug, Parser)]
@@ -42,16 +41,16 @@ const EXAMPLES: &str = "Examples:
   kafka-sidecar healthcheck
 
 Every setting can also come from the environment: kafka-producer.bootstrap.servers is
-KAFKA_PRODUCER_BOOTSTRAP_SERVERS. The log level is logging.filter, e.g. --set logging.filter=debug.";
+KAFKA_PRODUCER_BOOTSTRAP_SERVERS. The log level is sidecar.logLevel, e.g. --set sidecar.logLevel=debug. Options stand before the command.";
 
 #[derive(Debug, Args)]
 struct Configuration {
     /// A directory with configuration files (values.yml, kafka-producer.yml, …); may be given several times, the first that has a file
     /// wins. Default: LIGHT_4J_CONFIG_DIR of the environment; without it, the built-in defaults.
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, value_name = "DIR")]
     config_dir: Vec<PathBuf>,
     /// Sets one value above all files and the environment; may be given several times
-    #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = key_and_value)]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value)]
     set: Vec<(String, String)>,
 }
 
@@ -148,11 +147,11 @@ mod tests {
             "kafka-sidecar",
             "--set",
             "a.b=c=d",
-            "config",
             "--set",
             " e =",
             "--config-dir",
             "/x",
+            "config",
         ])
         .expect("fine");
         let sources = sources(&arguments.configuration, std::iter::empty());
@@ -160,6 +159,8 @@ mod tests {
         assert_eq!(sources.config_dirs, [PathBuf::from("/x")]);
         assert!(matches!(arguments.command, Some(Command::Config)));
         assert!(Arguments::try_parse_from(["kafka-sidecar", "--set", "a"]).is_err());
+        // On both sides of the command one of them would be lost silently.
+        assert!(Arguments::try_parse_from(["kafka-sidecar", "config", "--set", "a=b"]).is_err());
     }
 
     #[test]

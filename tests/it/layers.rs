@@ -9,7 +9,9 @@ use std::{
 /// `src/`, lowest floor first. Modules of one floor never name each other.
 const SIDECAR: &[&[&str]] = &[
     &["record"],
-    &["config", "telemetry", "health"],
+    &["config"],
+    // It reads the logging settings.
+    &["telemetry", "health"],
     &["schema", "format", "backend"],
     &["dead_letter", "audit"],
     &["produce", "reactive", "active", "ksqldb", "streams"],

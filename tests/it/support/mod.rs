@@ -1,4 +1,4 @@
 //! What the tests stand on.
 
-pub mod kafka;
-pub mod process;
+pub(crate) mod kafka;
+pub(crate) mod process;

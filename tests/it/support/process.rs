@@ -8,16 +8,16 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 /// A running sidecar; killed when it is dropped.
-pub struct Sidecar {
+pub(crate) struct Sidecar {
     child: Child,
     /// `http://host:port` of the data listener.
-    pub url: String,
+    pub(crate) url: String,
     log: std::thread::JoinHandle<Vec<String>>,
 }
 
 impl Sidecar {
     /// Starts it on a free port, without a probes listener, and waits until the data listener is open.
-    pub fn start(settings: &[(&str, &str)]) -> Result<Self> {
+    pub(crate) fn start(settings: &[(&str, &str)]) -> Result<Self> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kafka-sidecar"));
         let own = [("server.httpPort", "0"), ("sidecar.probesPort", "0"), ("sidecar.logFormat", "json")];
         for (key, value) in own.iter().chain(settings) {
@@ -42,7 +42,7 @@ impl Sidecar {
     }
 
     /// Sends SIGTERM and waits; returns the log. It must end with exit code 0.
-    pub fn stop(mut self) -> Result<Vec<String>> {
+    pub(crate) fn stop(mut self) -> Result<Vec<String>> {
         let killed = Command::new("kill").arg(self.child.id().to_string()).status()?;
         anyhow::ensure!(killed.success(), "kill failed");
         let status = self.child.wait()?;
