@@ -14,7 +14,11 @@ mod checksum;
 mod codec;
 mod control;
 mod error;
+#[cfg(test)]
+mod golden;
 mod header;
+#[cfg(test)]
+mod hostile;
 mod records;
 mod sealed;
 

@@ -133,14 +133,12 @@ mod tests {
 
     #[test]
     fn frames_without_a_content_size_are_read_and_bounded() {
-        for len in [0, 1, 5000, 128 * 1024, 128 * 1024 + 1, 1_000_000] {
+        for len in [1, 5000, 128 * 1024, 128 * 1024 + 1, 1_000_000] {
             let plain: Vec<u8> = (0..len).map(|i| (i * i / 7) as u8).collect();
             let frame = streamed(&plain);
             assert_eq!(get_frame_content_size(&frame).expect("a frame"), None);
             assert_eq!(decompressed(&frame, plain.len()), Ok(plain.clone()), "{len} bytes");
-            if len > 0 {
-                assert_eq!(decompressed(&frame, len - 1), Err(CodecError::TooLarge { limit: len - 1 }), "{len} bytes");
-            }
+            assert_eq!(decompressed(&frame, len - 1), Err(CodecError::TooLarge { limit: len - 1 }), "{len} bytes");
         }
     }
 
