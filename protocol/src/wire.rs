@@ -84,7 +84,7 @@ impl<'a> Reader<'a> {
                 self.rest = rest;
                 Ok(*taken)
             }
-            None => Err(self.truncated(field, N)),
+            None => Err(truncated(field, N, self.rest.len())),
         }
     }
 
@@ -96,7 +96,7 @@ impl<'a> Reader<'a> {
                 self.rest = rest;
                 Ok(taken)
             }
-            None => Err(self.truncated(field, count)),
+            None => Err(truncated(field, count, self.rest.len())),
         }
     }
 
@@ -111,7 +111,11 @@ impl<'a> Reader<'a> {
     pub fn uvarint(&mut self, field: &'static str) -> Result<u32, WireError> {
         match self.short_uvarint() {
             Some(value) => Ok(value),
-            None => self.long_uvarint::<32>(field).map(|value| value as u32),
+            None => {
+                let (value, rest) = long_uvarint::<32>(self.rest, field)?;
+                self.rest = rest;
+                Ok(value as u32)
+            }
         }
     }
 
@@ -127,7 +131,11 @@ impl<'a> Reader<'a> {
     pub fn varlong(&mut self, field: &'static str) -> Result<i64, WireError> {
         let raw = match self.short_uvarint() {
             Some(value) => u64::from(value),
-            None => self.long_uvarint::<64>(field)?,
+            None => {
+                let (value, rest) = long_uvarint::<64>(self.rest, field)?;
+                self.rest = rest;
+                value
+            }
         };
         Ok((raw >> 1) as i64 ^ -((raw & 1) as i64))
     }
@@ -207,35 +215,37 @@ impl<'a> Reader<'a> {
             _ => None,
         }
     }
+}
 
-    /// A varint of at most `BITS` bits, in no more bytes than they need. Within these, padding (a last byte of zero) is
-    /// read as Java reads it.
-    #[inline(never)]
-    fn long_uvarint<const BITS: u32>(&mut self, field: &'static str) -> Result<u64, WireError> {
-        let mut value = 0_u64;
-        let mut rest = self.rest;
-        for shift in (0..BITS).step_by(7) {
-            let Some((&byte, after)) = rest.split_first() else {
-                return Err(self.truncated(field, self.rest.len().saturating_add(1)));
-            };
-            rest = after;
-            let bits = u64::from(byte & 0x7f);
-            if shift + 7 > BITS && bits >> (BITS - shift) != 0 {
-                return Err(WireError::VarintTooLong { field });
-            }
-            value |= bits << shift;
-            if byte < 0x80 {
-                self.rest = rest;
-                return Ok(value);
-            }
+// What is rare takes the slice by value: a reader whose address escapes would live in memory and not in registers, which
+// costs more than reading a record.
+
+/// A varint of at most `BITS` bits, in no more bytes than they need, and what follows it. Within these, padding (a last
+/// byte of zero) is read as Java reads it.
+#[inline(never)]
+fn long_uvarint<'a, const BITS: u32>(bytes: &'a [u8], field: &'static str) -> Result<(u64, &'a [u8]), WireError> {
+    let mut value = 0_u64;
+    let mut rest = bytes;
+    for shift in (0..BITS).step_by(7) {
+        let Some((&byte, after)) = rest.split_first() else {
+            return Err(truncated(field, bytes.len().saturating_add(1), bytes.len()));
+        };
+        rest = after;
+        let bits = u64::from(byte & 0x7f);
+        if shift + 7 > BITS && bits >> (BITS - shift) != 0 {
+            return Err(WireError::VarintTooLong { field });
         }
-        Err(WireError::VarintTooLong { field })
+        value |= bits << shift;
+        if byte < 0x80 {
+            return Ok((value, rest));
+        }
     }
+    Err(WireError::VarintTooLong { field })
+}
 
-    #[cold]
-    fn truncated(&self, field: &'static str, need: usize) -> WireError {
-        WireError::Truncated { field, need, have: self.rest.len() }
-    }
+#[cold]
+fn truncated(field: &'static str, need: usize, have: usize) -> WireError {
+    WireError::Truncated { field, need, have }
 }
 
 /// Saturates where `usize` is narrower than 32 bits.
@@ -278,6 +288,13 @@ pub fn put_varlong(buffer: &mut impl BufMut, value: i64) {
 
 #[inline]
 fn put_uvarlong(buffer: &mut impl BufMut, mut value: u64) {
+    // As for reading: nearly all have one or two bytes.
+    if value < 0x80 {
+        return buffer.put_u8(value as u8);
+    }
+    if value < 0x4000 {
+        return buffer.put_slice(&[value as u8 | 0x80, (value >> 7) as u8]);
+    }
     while value >= 0x80 {
         buffer.put_u8(value as u8 | 0x80);
         value >>= 7;

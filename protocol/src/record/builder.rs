@@ -3,7 +3,7 @@
 //! Records are written in place into one buffer that begins with room for the header; nothing is allocated per record.
 //! It does not decide when a batch is full. [`BatchBuilder`] is the main type.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::{
     codec::{self, CodecError, Compression},
@@ -28,7 +28,7 @@ pub struct BatchBuilder {
     level: Option<i32>,
     transactional: bool,
     /// Room for the header, then the records.
-    buffer: BytesMut,
+    buffer: Vec<u8>,
     count: i32,
     base_timestamp: i64,
     max_timestamp: i64,
@@ -38,8 +38,8 @@ impl BatchBuilder {
     /// `level` is the codec's own (gzip 1 to 9, zstd up to 22; cut to the range), None its default. `size_hint` bytes of
     /// records fit without growing.
     pub fn new(compression: Compression, level: Option<i32>, size_hint: usize) -> Self {
-        let mut buffer = BytesMut::with_capacity(HEADER_LEN + size_hint.min(MAX_BYTES));
-        buffer.put_bytes(0, HEADER_LEN);
+        let mut buffer = Vec::with_capacity(HEADER_LEN + size_hint.min(MAX_BYTES));
+        buffer.resize(HEADER_LEN, 0);
         Self { compression, level, transactional: false, buffer, count: 0, base_timestamp: -1, max_timestamp: -1 }
     }
 
@@ -103,24 +103,18 @@ impl BatchBuilder {
             return Err(BatchError::Full { bytes: self.buffer.len(), count: self.count });
         }
 
-        self.buffer.reserve(total);
-        // Up to the key's length in one piece: a bounds check per field would cost more than the field.
-        let mut start = [0_u8; MAX_RECORD_OVERHEAD];
-        let mut rest = start.as_mut_slice();
-        put_varint(&mut rest, length_field(length));
-        rest.put_u8(0); // attributes: none are in use
-        put_varlong(&mut rest, timestamp_delta);
-        put_varint(&mut rest, offset_delta);
-        put_varint(&mut rest, key.map_or(-1, |key| length_field(key.len())));
-        let unused = rest.len();
-        let (start, _) = start.split_at(MAX_RECORD_OVERHEAD - unused);
-        self.buffer.extend_from_slice(start);
-        self.buffer.extend_from_slice(key.unwrap_or_default());
-        put_bytes(&mut self.buffer, value);
-        put_varint(&mut self.buffer, length_field(header_count));
+        let buffer = &mut self.buffer;
+        buffer.reserve(total);
+        put_varint(buffer, length_field(length));
+        buffer.push(0); // attributes: none are in use
+        put_varlong(buffer, timestamp_delta);
+        put_varint(buffer, offset_delta);
+        put_bytes(buffer, key);
+        put_bytes(buffer, value);
+        put_varint(buffer, length_field(header_count));
         for (name, value) in headers {
-            put_bytes(&mut self.buffer, Some(name));
-            put_bytes(&mut self.buffer, value);
+            put_bytes(buffer, Some(name));
+            put_bytes(buffer, value);
         }
 
         self.max_timestamp = if self.count == 0 { timestamp } else { self.max_timestamp.max(timestamp) };
@@ -173,7 +167,7 @@ impl BatchBuilder {
                     CodecError::TooLarge { limit } => BatchError::Full { bytes: limit, count: self.count },
                 })?;
                 out.shrink_to_fit();
-                BytesMut::from(Bytes::from(out))
+                out
             }
         };
         let length = i32::try_from(buffer.len() - LENGTH_OVERHEAD)
@@ -207,7 +201,7 @@ fn bytes_len(bytes: Option<&[u8]>) -> usize {
 }
 
 #[inline]
-fn put_bytes(buffer: &mut BytesMut, bytes: Option<&[u8]>) {
+fn put_bytes(buffer: &mut Vec<u8>, bytes: Option<&[u8]>) {
     match bytes {
         Some(bytes) => {
             put_varint(buffer, length_field(bytes.len()));
@@ -288,12 +282,6 @@ mod tests {
         let builder = BatchBuilder::new(Compression::Zstd, None, 100);
         assert!(builder.is_empty());
         assert_eq!(builder.seal().map(|_| ()), Err(BatchError::Empty));
-    }
-
-    #[test]
-    fn a_size_hint_beyond_reason_is_cut_to_what_a_batch_can_hold() {
-        // Only reserved, never touched.
-        assert_eq!(BatchBuilder::new(Compression::None, None, 0).encoded_len(), HEADER_LEN);
     }
 
     type Record = (i64, Option<Vec<u8>>, Option<Vec<u8>>, Vec<(Vec<u8>, Option<Vec<u8>>)>);

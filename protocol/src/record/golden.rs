@@ -32,7 +32,10 @@ pub(super) fn all() -> Vec<(&'static str, Bytes)> {
 
 type Header = (&'static str, Option<&'static str>);
 
-/// One record of the small batches.
+/// A record as the small batches were given it: timestamp, key, value, headers.
+type Given = (i64, Option<&'static str>, Option<String>, Vec<Header>);
+
+/// A record as it was read.
 #[derive(Debug, Clone, PartialEq)]
 struct Row {
     offset: i64,
@@ -55,7 +58,7 @@ impl From<RecordView<'_>> for Row {
 }
 
 /// What every small batch was given.
-fn small() -> Vec<(i64, Option<&'static str>, Option<String>, Vec<Header>)> {
+fn small() -> Vec<Given> {
     let text = |text: &str| Some(text.to_owned());
     vec![
         (1005, Some("key"), text("value"), vec![]),

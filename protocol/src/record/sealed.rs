@@ -28,17 +28,17 @@ pub struct SealedBatch {
 
 impl SealedBatch {
     /// `buffer` has room for the header in front.
-    pub(super) fn new(header: BatchHeader, buffer: BytesMut, plain_len: usize, level: Option<i32>) -> Self {
+    pub(super) fn new(header: BatchHeader, buffer: Vec<u8>, plain_len: usize, level: Option<i32>) -> Self {
         let payload = buffer.get(HEADER_LEN..).unwrap_or_default();
         let mut sealed = Self {
             header,
             payload_crc: crc32c::crc32c(payload),
             payload: Shift::of(payload.len()),
-            bytes: Bytes::new(),
+            bytes: Bytes::from(buffer),
             plain_len,
             level,
         };
-        sealed.write_header(buffer);
+        sealed.write_header();
         sealed
     }
 
@@ -48,12 +48,12 @@ impl SealedBatch {
         self.header.producer_id = producer_id;
         self.header.producer_epoch = producer_epoch;
         self.header.base_sequence = base_sequence;
-        let bytes = std::mem::take(&mut self.bytes);
-        let buffer = bytes.try_into_mut().unwrap_or_else(|held| BytesMut::from(&held[..]));
-        self.write_header(buffer);
+        self.write_header();
     }
 
-    fn write_header(&mut self, mut buffer: BytesMut) {
+    fn write_header(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        let mut buffer = bytes.try_into_mut().unwrap_or_else(|held| BytesMut::from(&held[..]));
         let encoded = self.header.encode();
         let (_, summed) = encoded.split_at(CRC_START);
         self.header.crc = self.payload.join(crc32c::crc32c(summed), self.payload_crc);

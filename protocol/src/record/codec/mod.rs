@@ -230,7 +230,7 @@ mod tests {
                     Err(CodecError::Invalid(_)) => {}
                     // xerial's framing has no end: a cut between two blocks shows in the records only.
                     Ok(start) if compression == Compression::Snappy => {
-                        assert!(plain.starts_with(&start) && start != plain)
+                        assert!(plain.starts_with(&start) && start != plain);
                     }
                     other => panic!("{compression} cut at {cut}: {other:?}"),
                 }
