@@ -9,6 +9,8 @@ const ONE: u32 = 1 << 31;
 
 /// x^(2^k) for k = 0..31. The order of x is 2^31 - 1 (the polynomial is x + 1 times a primitive one of degree 31), so
 /// x^(2^31) = x and the table goes round.
+// Computed at compile time, where an index beyond the array does not compile.
+#[allow(clippy::indexing_slicing)]
 const POWERS: [u32; 31] = {
     let mut powers = [0; 31];
     let mut power = ONE >> 1;
