@@ -1,32 +1,33 @@
-//! The record batch: header view, borrowed record iterator, in-place builder, codecs.
+//! The record batch (magic 2, KIP-98): header view, borrowed record iterator, in-place builder, codecs.
+//!
+//! Reading goes [`Batches`] -> [`RawBatch`] -> [`Records`] -> [`RecordView`]: the header is enough to skip a batch and to
+//! know the next offset, nothing is decompressed before [`RawBatch::records`], and a record is a view into the batch's
+//! bytes. Writing goes [`BatchBuilder`] -> [`SealedBatch`]. No allocation is made by a length that the bytes claim.
+//! It knows nothing of topics, partitions or requests.
 
-/// `compression.type`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Compression {
-    #[default]
-    None,
-    Gzip,
-    Snappy,
-    Lz4,
-    Zstd,
-}
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
-/// The records of one batch, decompressed, as bytes; iterate to get borrowed [`RecordView`]s. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Records(());
+mod aborted;
+mod batches;
+mod builder;
+mod checksum;
+mod codec;
+mod control;
+mod error;
+#[cfg(test)]
+mod golden;
+mod header;
+#[cfg(test)]
+mod hostile;
+mod records;
+mod sealed;
 
-/// One record, borrowed from its batch.
-#[derive(Debug, Clone, Copy)]
-pub struct RecordView<'a> {
-    pub offset: i64,
-    /// Milliseconds since the epoch; the batch's max timestamp on a LogAppendTime topic.
-    pub timestamp: i64,
-    pub key: Option<&'a [u8]>,
-    pub value: Option<&'a [u8]>,
-    pub headers: Headers<'a>,
-}
-
-/// The headers of a record: an ordered multimap; names need not be UTF-8, values may be null.
-/// Iterates as `(&'a [u8], Option<&'a [u8]>)`.
-#[derive(Debug, Clone, Copy)]
-pub struct Headers<'a>(std::marker::PhantomData<&'a ()>);
+pub use aborted::AbortedTransactions;
+pub use batches::{Batches, RawBatch};
+pub use builder::BatchBuilder;
+pub use codec::{Compression, UnknownCompression};
+pub use control::{ControlType, control_batch};
+pub use error::BatchError;
+pub use header::{BatchHeader, HEADER_LEN, NO_PRODUCER_ID};
+pub use records::{HeaderIter, Headers, RecordIter, RecordView, Records};
+pub use sealed::SealedBatch;
