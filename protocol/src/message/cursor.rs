@@ -1,67 +1,58 @@
-//! A bounded read position over one frame. Knows Kafka's primitive encodings, not which field it reads: the caller adds the path.
+//! A read position over one frame in either of the two encodings of lengths. Knows neither the message nor the field:
+//! the caller adds the path to the [`Reason`]. Its bounds are those of [`Reader`].
+
+use crate::wire::{Reader, WireError};
 
 use super::error::Reason;
 
 /// Reads from the front of a slice; what it has read is gone.
 #[derive(Debug, Clone)]
 pub(super) struct Cursor<'a> {
-    rest: &'a [u8],
+    reader: Reader<'a>,
 }
+
+/// The reader wants a name for the field; here the caller has the whole path and adds it.
+const UNNAMED: &str = "";
 
 impl<'a> Cursor<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes }
+        Self { reader: Reader::new(bytes) }
     }
 
     pub(super) fn left(&self) -> usize {
-        self.rest.len()
+        self.reader.remaining()
     }
 
     pub(super) fn take(&mut self, n: usize) -> Result<&'a [u8], Reason> {
-        let (head, tail) = self.rest.split_at_checked(n).ok_or(Reason::Truncated { need: n, left: self.left() })?;
-        self.rest = tail;
-        Ok(head)
+        Ok(self.reader.bytes(n, UNNAMED)?)
     }
 
     pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], Reason> {
-        let (head, tail) = self.rest.split_first_chunk().ok_or(Reason::Truncated { need: N, left: self.left() })?;
-        self.rest = tail;
-        Ok(*head)
+        Ok(self.reader.array(UNNAMED)?)
     }
 
     pub(super) fn i8(&mut self) -> Result<i8, Reason> {
-        self.array().map(i8::from_be_bytes)
+        Ok(self.reader.i8(UNNAMED)?)
     }
 
     pub(super) fn i16(&mut self) -> Result<i16, Reason> {
-        self.array().map(i16::from_be_bytes)
+        Ok(self.reader.i16(UNNAMED)?)
     }
 
     pub(super) fn i32(&mut self) -> Result<i32, Reason> {
-        self.array().map(i32::from_be_bytes)
+        Ok(self.reader.i32(UNNAMED)?)
     }
 
     pub(super) fn i64(&mut self) -> Result<i64, Reason> {
-        self.array().map(i64::from_be_bytes)
+        Ok(self.reader.i64(UNNAMED)?)
     }
 
-    /// An unsigned varint of at most 32 bits in at most five bytes.
     pub(super) fn uvarint(&mut self) -> Result<u32, Reason> {
-        let mut value = 0u32;
-        for shift in [0, 7, 14, 21, 28] {
-            let [byte] = self.array()?;
-            if shift == 28 && byte > 0x0f {
-                return Err(Reason::VarintTooLong);
-            }
-            value |= u32::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return Ok(value);
-            }
-        }
-        Err(Reason::VarintTooLong)
+        Ok(self.reader.uvarint(UNNAMED)?)
     }
 
-    /// A string's or a byte field's length, `None` for null; `short` is the two-byte form of strings before flexible versions.
+    /// A string's or a byte field's length, `None` for null; `short` is the two-byte form of strings before flexible
+    /// versions.
     fn length(&mut self, flexible: bool, short: bool) -> Result<Option<usize>, Reason> {
         let length = if flexible {
             return Ok((self.uvarint()? as usize).checked_sub(1));
@@ -73,7 +64,7 @@ impl<'a> Cursor<'a> {
         match usize::try_from(length) {
             Ok(length) => Ok(Some(length)),
             Err(_) if length == -1 => Ok(None),
-            Err(_) => Err(Reason::NegativeLength(length)),
+            Err(_) => Err(Reason::NegativeLength(i64::from(length))),
         }
     }
 
@@ -93,7 +84,8 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The number of elements of an array, `None` for null. Refused when not even the smallest elements would fit into what is left.
+    /// The number of elements of an array, `None` for null. Refused when not even the smallest elements would fit into
+    /// what is left.
     pub(super) fn count(&mut self, flexible: bool, min_element_len: usize) -> Result<Option<usize>, Reason> {
         let count = self.length(flexible, false)?;
         if let Some(claimed) = count
@@ -125,5 +117,17 @@ impl<'a> Cursor<'a> {
     fn claimed(&mut self, claimed: usize) -> Result<&'a [u8], Reason> {
         let left = self.left();
         self.take(claimed).map_err(|_| Reason::Length { claimed, left })
+    }
+}
+
+impl From<WireError> for Reason {
+    fn from(error: WireError) -> Self {
+        match error {
+            WireError::Truncated { need, have, .. } => Self::Truncated { need, left: have },
+            WireError::VarintTooLong { .. } => Self::VarintTooLong,
+            WireError::NegativeLength { length, .. } => Self::NegativeLength(length),
+            WireError::Null { .. } => Self::Null,
+            WireError::BadUtf8 { .. } => Self::BadUtf8,
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Why bytes were refused, or a message could not be written.
 //!
-//! Knows nothing of sockets or retries: a [`DecodeError`] says which message, which version, which field and what is wrong with it.
+//! Knows nothing of sockets or retries: a [`DecodeError`] says which message, which version, which field and what is
+//! wrong with it.
 
 use std::fmt;
 
@@ -57,7 +58,7 @@ pub enum Reason {
     #[error("claims {claimed} bytes, {left} left")]
     Length { claimed: usize, left: usize },
     #[error("has the negative length {0}")]
-    NegativeLength(i32),
+    NegativeLength(i64),
     #[error("is null and may not be")]
     Null,
     #[error("has a varint longer than 32 bits")]
@@ -77,8 +78,8 @@ pub enum Reason {
     Refused(String),
 }
 
-/// A message that cannot be written in the version asked for: a field is set that the version lacks, or a string is too long.
-/// No byte of it was sent.
+/// A message that cannot be written in the version asked for: a field is set that the version lacks, or a string is too
+/// long. No byte of it was sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{api} v{version} cannot be written: {reason}")]
 pub struct EncodeError {

@@ -1,15 +1,18 @@
 //! The request and response types used: the generated ones of `kafka-protocol`, behind one bounded-decode door.
 //!
-//! Whatever a peer sent comes in by [`decode_response`], [`decode_request`], [`decode_subscription`], [`decode_assignment`] or
-//! [`FetchResponse::decode`]. Each checks every count and length against the bytes that are there before anything is allocated by it,
-//! so hostile bytes cost an error that names the API, the version and the field, and never memory or the process. A frame's own length
-//! is not this module's business: the connection bounds it before it reads.
+//! Whatever a peer sent comes in by [`decode_response`], [`decode_request`], [`decode_subscription`],
+//! [`decode_assignment`] or [`FetchResponse::decode`]. Each checks every count and length against the bytes that are
+//! there before anything is allocated by it, so hostile bytes cost an error that names the API, the version and the
+//! field, and never memory or the process. A frame's own length is not this module's business: the connection bounds it
+//! before it reads.
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::ApiKey;
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request};
+
+use crate::error_code::ErrorCode;
 
 mod cursor;
 mod embedded;
@@ -31,9 +34,6 @@ pub use produce_request::{ProduceTopic, RawProduce};
 pub use versions::{ApiSupport, SUPPORTED, negotiate, supported};
 
 use layout::Layout;
-
-/// `UNSUPPORTED_VERSION`: the one error that decides the format of the answer that carries it.
-const UNSUPPORTED_VERSION: i16 = 35;
 
 /// Kafka's name of an API that this client speaks, `unknown API` for any other.
 pub fn api_name(api_key: i16) -> &'static str {
@@ -75,9 +75,11 @@ pub fn encode_response<R: Request>(
     Ok(out)
 }
 
-/// Reads the body of the response to a request `R` of this version; the header has been taken off by [`decode_response_header`].
+/// Reads the body of the response to a request `R` of this version; the header has been taken off by
+/// [`decode_response_header`].
 ///
-/// An ApiVersions answer that says `UNSUPPORTED_VERSION` is read in the format of version 0, whatever was asked (KIP-511).
+/// An ApiVersions answer that says `UNSUPPORTED_VERSION` is read in the format of version 0, whatever was asked
+/// (KIP-511).
 ///
 /// # Errors
 /// When the bytes are not exactly such a response.
@@ -85,7 +87,7 @@ pub fn decode_response<R: Request>(version: i16, body: Bytes) -> Result<R::Respo
     let (_, layout) = layout::of(R::KEY).ok_or_else(|| unknown_api(R::KEY, version, Direction::Response))?;
     if R::KEY == ApiKey::ApiVersions as i16
         && version > 0
-        && body.first_chunk().map(|code| i16::from_be_bytes(*code)) == Some(UNSUPPORTED_VERSION)
+        && body.first_chunk().map(|code| i16::from_be_bytes(*code)) == Some(ErrorCode::UNSUPPORTED_VERSION.0)
         && let Ok(response) = decode(layout, 0, body.clone())
     {
         return Ok(response);

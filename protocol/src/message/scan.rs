@@ -1,8 +1,10 @@
 //! The scan in front of the generated decoders.
 //!
-//! The generated decoders reserve room for as many elements as the wire claims, so a hostile count aborts the process. The scan walks
-//! the bytes by a [`Layout`] first and checks every count and length against the bytes that are there. It allocates nothing but the
-//! text of an error, and its depth is that of the layout. What passes decodes into memory proportional to the bytes scanned.
+//! The generated decoders reserve room for as many elements as the wire claims, so a hostile count aborts the process.
+//! The scan walks the bytes by a [`Layout`] first and checks every count and length against the bytes that are there.
+//! It allocates nothing but the text of an error, and its depth is that of the layout. What passes decodes into memory
+//! proportional to the bytes scanned: some thirty times as much for empty strings, up to about a hundred times for
+//! structures that each carry one unknown tagged field. The bound on a frame bounds both.
 
 use super::cursor::Cursor;
 use super::error::{DecodeError, Reason};

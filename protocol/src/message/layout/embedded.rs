@@ -1,4 +1,5 @@
-//! Layouts of the two blobs inside JoinGroup and SyncGroup: ConsumerProtocolSubscription and ConsumerProtocolAssignment (never flexible).
+//! Layouts of the two blobs inside JoinGroup and SyncGroup: ConsumerProtocolSubscription and ConsumerProtocolAssignment
+//! (never flexible).
 
 use super::Kind::{Array, I32, NullBytes, NullStr, Str, Struct};
 use super::{Direction, Field, Layout, NEVER, field};

@@ -1,8 +1,8 @@
 //! What every message that this client speaks looks like on the wire, as data.
 //!
-//! One [`Layout`] a message: its fields in the order of the wire, each with the versions that have it. The tables say the same as
-//! Kafka's message schemas (`clients/src/main/resources/common/message`); the tests of the scan prove them against the generated
-//! encoders, version by version. Nullability is that of the generated type, whatever the version.
+//! One [`Layout`] a message: its fields in the order of the wire, each with the versions that have it. The tables say
+//! the same as Kafka's message schemas (`clients/src/main/resources/common/message`); the tests of the scan prove them
+//! against the generated encoders, version by version. Nullability is that of the generated type, whatever the version.
 
 use kafka_protocol::messages::ApiKey;
 
@@ -15,6 +15,8 @@ mod groups;
 mod membership;
 mod offsets;
 mod records;
+#[cfg(test)]
+pub(super) mod sample;
 mod session;
 mod topics;
 mod transactions;

@@ -1,4 +1,5 @@
-//! Layouts of what a transactional producer says: InitProducerId, AddPartitionsToTxn, AddOffsetsToTxn, EndTxn, TxnOffsetCommit.
+//! Layouts of what a transactional producer says: InitProducerId, AddPartitionsToTxn, AddOffsetsToTxn, EndTxn,
+//! TxnOffsetCommit.
 
 use super::Kind::{Array, Bool, I16, I32, I64, NullStr, Str, Struct};
 use super::{Direction, Field, Layout, field};
