@@ -5,6 +5,7 @@ mod backend;
 mod config;
 mod dead_letter;
 mod format;
+mod reactive;
 mod record;
 
 fn main() {}
