@@ -49,7 +49,8 @@ fn check(root: &Path, floors: &[&[&str]]) {
     let mut seen = 0;
     for file in rust_files(&root) {
         let relative = file.strip_prefix(&root).expect("below the root");
-        let module = relative.iter().next().and_then(|first| Path::new(first).file_stem()).and_then(|stem| stem.to_str());
+        let module =
+            relative.iter().next().and_then(|first| Path::new(first).file_stem()).and_then(|stem| stem.to_str());
         let module = module.expect("a name in ASCII");
         let Some(own) = floor_of.get(module) else {
             offenders.push(format!("{}: the module {module} stands on no floor", relative.display()));
