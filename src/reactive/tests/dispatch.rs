@@ -86,6 +86,12 @@ async fn a_culprit_is_found_by_halving_and_no_neighbour_is_charged() {
         bed.committed(&log, 100).await;
         in_order(&backend.offsets(0), 100);
         assert_eq!(bed.dead_letters(), [(37, 3)], "{name}");
+        let offsets = backend.offsets(0);
+        let settled: Vec<i64> = offsets.iter().filter(|offsets| !offsets.contains(&37)).flatten().copied().collect();
+        assert!(settled.iter().copied().eq((0..100).filter(|offset| *offset != 37)), "{name}: {settled:?}");
+        let given_up = offsets.iter().rposition(|offsets| offsets.contains(&37));
+        let passed = offsets.iter().position(|offsets| offsets.contains(&38) && !offsets.contains(&37));
+        assert!(given_up < passed, "{name}: {offsets:?}");
         let alone = backend.offsets(0).iter().filter(|offsets| **offsets == [37]).count();
         assert_eq!(alone, 3, "{name}: the first attempt and two retries");
         bed.stop().await;
