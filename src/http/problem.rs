@@ -138,11 +138,8 @@ impl Problem {
         let (table_status, code, message) = self.fault.row();
         let status_code = self.status.unwrap_or(table_status);
         let body = Status { status_code, code, message, description: &self.description, severity: "ERROR", extra };
-        let body = serde_json::to_vec(&body).unwrap_or_default();
-        let mut response = Response::new(Body::from(body));
-        *response.status_mut() = StatusCode::from_u16(status_code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = json(status_code, &body);
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(seconds) = self.fault.retry_after() {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -151,6 +148,15 @@ impl Problem {
         }
         response
     }
+}
+
+/// An answer with a JSON body.
+pub(crate) fn json(status: u16, body: &impl Serialize) -> Response {
+    let body = serde_json::to_vec(body).unwrap_or_default();
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
 impl IntoResponse for Problem {

@@ -305,9 +305,8 @@ fn set(record: &mut NewRecord<'_>, field: &str, raw: &RawValue, index: usize) ->
         "partition" => {
             let number = scalar::integer(raw, &path)?;
             let partition = number.map(i32::try_from).transpose().ok().flatten().filter(|number| *number >= 0);
-            record.partition = Some(
-                partition.ok_or_else(|| scalar::expected(&path, "a partition number of 0 or more", raw.get()))?,
-            );
+            record.partition =
+                Some(partition.ok_or_else(|| scalar::expected(&path, "a partition number of 0 or more", raw.get()))?);
         }
         // As the old system: what is not positive is no timestamp.
         "timestamp" => record.timestamp = scalar::timestamp(raw, &path)?.filter(|milliseconds| *milliseconds > 0),
@@ -320,8 +319,9 @@ fn set(record: &mut NewRecord<'_>, field: &str, raw: &RawValue, index: usize) ->
 
 fn headers(raw: &RawValue, path: &str) -> Result<Vec<(String, Option<String>)>, Problem> {
     let entries: Entries<'_> = match raw.get().as_bytes().first() {
-        Some(b'{') => serde_json::from_str(raw.get())
-            .map_err(|error| Problem::new(Fault::Schema, format!("{path}: {error}")))?,
+        Some(b'{') => {
+            serde_json::from_str(raw.get()).map_err(|error| Problem::new(Fault::Schema, format!("{path}: {error}")))?
+        }
         _ => return Err(scalar::expected(path, "an object of strings", raw.get())),
     };
     let mut headers: Vec<(String, Option<String>)> = Vec::with_capacity(entries.0.len());

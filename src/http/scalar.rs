@@ -94,8 +94,8 @@ pub(crate) fn timestamp(raw: &RawValue, path: &str) -> Result<Option<i64>, Probl
     if let Ok(number) = integer(raw, path) {
         return Ok(number);
     }
-    let date =
-        unquoted(raw).and_then(|text| time::OffsetDateTime::parse(text.trim(), &time::format_description::well_known::Rfc3339).ok());
+    let date = unquoted(raw)
+        .and_then(|text| time::OffsetDateTime::parse(text.trim(), &time::format_description::well_known::Rfc3339).ok());
     let milliseconds = date.and_then(|date| i64::try_from(date.unix_timestamp_nanos().div_euclid(1_000_000)).ok());
     match milliseconds {
         Some(milliseconds) => Ok(Some(milliseconds)),
@@ -110,8 +110,7 @@ pub(crate) fn format(raw: &RawValue, path: &str) -> Result<Option<Format>, Probl
     }
     let quoted = unquoted(raw);
     let text = quoted.as_deref().unwrap_or(raw.get()).trim();
-    let by_name =
-        quoted.as_deref().and_then(|_| FORMATS.iter().find(|(name, _)| name.eq_ignore_ascii_case(text)));
+    let by_name = quoted.as_deref().and_then(|_| FORMATS.iter().find(|(name, _)| name.eq_ignore_ascii_case(text)));
     let by_ordinal = || FORMATS.get(usize::try_from(parse_integer(text)?).ok()?);
     match by_name.or_else(by_ordinal) {
         Some((_, format)) => Ok(Some(*format)),

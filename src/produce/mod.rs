@@ -15,7 +15,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-pub(crate) use new_record::{Common, Encode, Encoded, NewRecord, new_correlation_id, topic_name_fault};
+pub(crate) use new_record::{Common, Encode, Encoded, NewRecord, topic_name_fault};
 use protocol::{
     outcome::Outcome,
     producer::{Delivery, ProduceError, ProduceRecord, Producer, Receipt},

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric as _},
+    encoding::{DescriptorEncoder, EncodeMetric as _, MetricEncoder},
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
 };
 
@@ -42,6 +42,14 @@ impl Sample {
         Self { name, help, kind: Kind::Counter, labels: Vec::new(), value }
     }
 
+    fn encode(&self, encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+        match self.kind {
+            Kind::Gauge => ConstGauge::new(self.value).encode(encoder),
+            Kind::Counter => ConstCounter::new(self.value).encode(encoder),
+        }
+    }
+
+    /// All samples of a name have the same labels.
     pub(crate) fn label(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.labels.push((name, value.into()));
         self
@@ -73,12 +81,12 @@ impl Collector for Scraped {
                 Kind::Counter => MetricType::Counter,
             };
             let mut family = encoder.encode_descriptor(name, first.help, None, kind)?;
-            for sample in samples {
-                let metric = family.encode_family(&sample.labels)?;
-                match first.kind {
-                    Kind::Gauge => ConstGauge::new(sample.value).encode(metric)?,
-                    Kind::Counter => ConstCounter::new(sample.value).encode(metric)?,
-                }
+            if first.labels.is_empty() {
+                first.encode(family)?;
+                continue;
+            }
+            for sample in &samples {
+                sample.encode(family.encode_family(&sample.labels)?)?;
             }
         }
         Ok(())

@@ -1,0 +1,298 @@
+//! What one connection is doing, and until when it may do it.
+//!
+//! ```text
+//! Head --request--> Busy --answers written--> Idle --first byte of a head (HTTP/1)--> Head
+//! ```
+//!
+//! A head must be complete by its deadline, counted from its first byte (of a new connection: from the start); an idle connection
+//! is kept for a while; a busy one has no deadline here, but a peer that stops reading while we write has one in every state. It
+//! knows no HTTP beyond these words. [`Activity`] is its main type; [`Watched`] reports the bytes to it.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::Notify,
+    time::Instant,
+};
+
+/// How long each state may last.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Deadlines {
+    pub(crate) head: Duration,
+    pub(crate) idle: Duration,
+    /// Without a byte of progress while we have something to write.
+    pub(crate) write: Duration,
+}
+
+/// Why a connection is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expired {
+    Head,
+    Idle,
+    Write,
+}
+
+impl Expired {
+    /// The word for metrics and logs.
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Self::Head => "slow_head",
+            Self::Idle => "idle",
+            Self::Write => "slow_reader",
+        }
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct Activity(Arc<Shared>);
+
+struct Shared {
+    deadlines: Deadlines,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+struct State {
+    phase: Phase,
+    http2: bool,
+    writing_since: Option<Instant>,
+}
+
+#[derive(Clone, Copy)]
+enum Phase {
+    Head(Instant),
+    /// So many requests are being answered.
+    Busy(usize),
+    Idle(Instant),
+}
+
+impl Activity {
+    /// A connection that was just accepted.
+    pub(crate) fn new(deadlines: Deadlines) -> Self {
+        let state = State { phase: Phase::Head(Instant::now()), http2: false, writing_since: None };
+        Self(Arc::new(Shared { deadlines, state: Mutex::new(state), changed: Notify::new() }))
+    }
+
+    /// A request's head is complete; the request lasts until the returned value is dropped.
+    pub(crate) fn request(&self, http2: bool) -> InRequest {
+        let mut state = self.lock();
+        state.http2 = http2;
+        state.phase = match state.phase {
+            Phase::Busy(requests) => Phase::Busy(requests + 1),
+            Phase::Head(_) | Phase::Idle(_) => Phase::Busy(1),
+        };
+        InRequest(self.clone())
+    }
+
+    /// Completes when the connection has to be cut. Cancel-safe.
+    pub(crate) async fn expired(&self) -> Expired {
+        loop {
+            let changed = self.0.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let next = self.next_deadline();
+            match next {
+                None => changed.await,
+                Some((deadline, expired)) => {
+                    tokio::select! {
+                        biased;
+                        () = changed => {}
+                        () = tokio::time::sleep_until(deadline) => {
+                            // It may have been met while nobody looked.
+                            if self.next_deadline().is_some_and(|(deadline, _)| deadline <= Instant::now()) {
+                                return expired;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn next_deadline(&self) -> Option<(Instant, Expired)> {
+        let state = self.lock();
+        let deadlines = self.0.deadlines;
+        let phase = match state.phase {
+            Phase::Head(since) => Some((since + deadlines.head, Expired::Head)),
+            Phase::Idle(since) => Some((since + deadlines.idle, Expired::Idle)),
+            Phase::Busy(_) => None,
+        };
+        let write = state.writing_since.map(|since| (since + deadlines.write, Expired::Write));
+        [phase, write].into_iter().flatten().min_by_key(|(deadline, _)| *deadline)
+    }
+
+    fn bytes_came(&self) {
+        let mut state = self.lock();
+        if let (Phase::Idle(_), false) = (state.phase, state.http2) {
+            state.phase = Phase::Head(Instant::now());
+            drop(state);
+            self.0.changed.notify_waiters();
+        }
+    }
+
+    fn write_waits(&self, waits: bool) {
+        let mut state = self.lock();
+        match (state.writing_since, waits) {
+            (None, true) => state.writing_since = Some(Instant::now()),
+            (Some(_), false) => state.writing_since = None,
+            _ => return,
+        }
+        drop(state);
+        self.0.changed.notify_waiters();
+    }
+
+    fn request_ended(&self) {
+        let mut state = self.lock();
+        state.phase = match state.phase {
+            Phase::Busy(requests) if requests > 1 => Phase::Busy(requests - 1),
+            _ => Phase::Idle(Instant::now()),
+        };
+        drop(state);
+        self.0.changed.notify_waiters();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request that is being answered.
+pub(crate) struct InRequest(Activity);
+
+impl Drop for InRequest {
+    fn drop(&mut self) {
+        self.0.request_ended();
+    }
+}
+
+/// A response body whose request lasts until it was written.
+pub(crate) struct Answering<B> {
+    pub(crate) body: B,
+    pub(crate) _request: InRequest,
+}
+
+impl<B: HttpBody + Unpin> HttpBody for Answering<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A socket that tells an [`Activity`] of its bytes.
+pub(crate) struct Watched<T> {
+    pub(crate) socket: T,
+    pub(crate) activity: Activity,
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.socket).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.activity.bytes_came();
+        }
+        read
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.socket).poll_write(cx, bytes);
+        self.activity.write_waits(written.is_pending());
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.socket).poll_write_vectored(cx, buffers);
+        self.activity.write_waits(written.is_pending());
+        written
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEADLINES: Deadlines =
+        Deadlines { head: Duration::from_secs(10), idle: Duration::from_secs(75), write: Duration::from_secs(30) };
+
+    async fn expires_after(activity: &Activity) -> (Expired, u64) {
+        let started = Instant::now();
+        (activity.expired().await, started.elapsed().as_secs())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_do_not_put_off_the_deadline_of_a_head() {
+        let activity = Activity::new(DEADLINES);
+        tokio::time::advance(Duration::from_secs(6)).await;
+        activity.bytes_came();
+        assert_eq!(expires_after(&activity).await, (Expired::Head, 4));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_busy_connection_has_no_deadline_and_an_idle_one_its_own() {
+        let activity = Activity::new(DEADLINES);
+        let (one, two) = (activity.request(false), activity.request(false));
+        tokio::time::advance(Duration::from_secs(1000)).await;
+        assert_eq!(activity.next_deadline(), None);
+        drop(one);
+        assert_eq!(activity.next_deadline(), None, "another request is being answered");
+        drop(two);
+        assert_eq!(expires_after(&activity).await, (Expired::Idle, 75));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_byte_after_a_pause_starts_a_head_in_http_1_only() {
+        for (http2, expected) in [(false, (Expired::Head, 10)), (true, (Expired::Idle, 15))] {
+            let activity = Activity::new(DEADLINES);
+            drop(activity.request(http2));
+            tokio::time::advance(Duration::from_secs(60)).await;
+            activity.bytes_came();
+            assert_eq!(expires_after(&activity).await, expected);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_stops_reading_is_cut_even_while_its_request_is_answered() {
+        let activity = Activity::new(DEADLINES);
+        let _request = activity.request(false);
+        activity.write_waits(true);
+        tokio::time::advance(Duration::from_secs(20)).await;
+        activity.write_waits(true);
+        assert_eq!(expires_after(&activity).await, (Expired::Write, 10));
+    }
+}

@@ -1,0 +1,208 @@
+//! Reading a request's body: within its size, its time, and the memory that all bodies share.
+//!
+//! It knows no JSON. [`read`] is the way in; [`BodyMemory`] is the shared bound.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    body::Body,
+    http::{HeaderMap, header},
+};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt as _;
+use hyper::body::Body as _;
+use protocol::budget::{Budget, Reservation};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::{
+    RequestLimits,
+    problem::{Fault, Problem},
+};
+
+/// The bytes that all request bodies may take together. When they are taken, one body at a time goes on beyond the bound, so that
+/// half-read bodies never wait for each other.
+#[derive(Debug, Clone)]
+pub(crate) struct BodyMemory {
+    budget: Budget,
+    overflow: Arc<Semaphore>,
+}
+
+impl BodyMemory {
+    pub(crate) fn new(budget: Budget) -> Self {
+        Self { budget, overflow: Arc::new(Semaphore::new(1)) }
+    }
+}
+
+/// What a body holds of the shared memory; given back when dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    _parts: Vec<Reservation>,
+    overflow: Option<OwnedSemaphorePermit>,
+}
+
+impl Held {
+    async fn grow(&mut self, memory: &BodyMemory, bytes: usize) {
+        if self.overflow.is_none() {
+            if let Some(part) = memory.budget.try_reserve(bytes) {
+                self._parts.push(part);
+                return;
+            }
+            self.overflow = tokio::select! {
+                biased;
+                part = memory.budget.reserve(bytes) => {
+                    self._parts.push(part);
+                    return;
+                }
+                permit = memory.overflow.clone().acquire_owned() => permit.ok(),
+            };
+        }
+        self._parts.push(memory.budget.charge(bytes));
+    }
+}
+
+/// What stopped a body.
+enum Waiting {
+    ForClient,
+    ForMemory,
+}
+
+/// Reads the whole body. Dropping the future gives back what it holds.
+pub(crate) async fn read(
+    headers: &HeaderMap,
+    body: Body,
+    limits: &RequestLimits,
+    memory: &BodyMemory,
+) -> Result<(Bytes, Held), Problem> {
+    let too_large = || {
+        let description = format!("the body takes more than {} bytes (server.maxTransferFileSize)", limits.body_bytes);
+        Problem::new(Fault::BodyTooLarge, description).closing()
+    };
+    let limit = limits.body_bytes as u64;
+    if body.size_hint().lower() > limit || content_length(headers).is_some_and(|length| length > limit) {
+        if !headers.contains_key(header::EXPECT) {
+            discard(body).await;
+        }
+        return Err(too_large());
+    }
+    let mut held = Held::default();
+    let mut waiting = Waiting::ForClient;
+    let collected = tokio::time::timeout(limits.body_timeout, async {
+        let mut body = body;
+        let mut collected = BytesMut::new();
+        loop {
+            waiting = Waiting::ForClient;
+            let Some(frame) = body.frame().await else { return Ok(collected.freeze()) };
+            let Ok(frame) = frame else {
+                return Err(Problem::new(Fault::NotJson, "the body broke off").closing());
+            };
+            let Ok(data) = frame.into_data() else { continue };
+            if collected.len() + data.len() > limits.body_bytes {
+                discard(body).await;
+                return Err(too_large());
+            }
+            waiting = Waiting::ForMemory;
+            held.grow(memory, data.len()).await;
+            collected.extend_from_slice(&data);
+        }
+    })
+    .await;
+    match collected {
+        Ok(collected) => collected.map(|body| (body, held)),
+        Err(_) => Err(match waiting {
+            Waiting::ForClient => {
+                let seconds = limits.body_timeout.as_secs_f32();
+                let description = format!("the body did not arrive within {seconds} s (sidecar.bodyTimeoutMs)");
+                Problem::new(Fault::BodyTimeout, description).closing()
+            }
+            Waiting::ForMemory => {
+                Problem::new(Fault::NoMemory, "there was no room for the body (sidecar.memoryBudgetBytes)").closing()
+            }
+        }),
+    }
+}
+
+/// What is read of a body that is refused, and for how long, so that a caller who writes before it reads gets to see the answer.
+const DISCARD_BYTES: usize = 16 * 1024 * 1024;
+const DISCARD_TIME: Duration = Duration::from_secs(1);
+
+async fn discard(mut body: Body) {
+    let all = async {
+        let mut discarded = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            discarded += frame.data_ref().map_or(0, Bytes::len);
+            if discarded > DISCARD_BYTES {
+                break;
+            }
+        }
+    };
+    // Late or early, the answer is the same.
+    let _ = tokio::time::timeout(DISCARD_TIME, all).await;
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+
+    use super::*;
+
+    fn limits() -> RequestLimits {
+        RequestLimits { body_bytes: 10, body_timeout: Duration::from_secs(30), header_bytes: 1000, records: 10 }
+    }
+
+    fn chunks(chunks: &[&'static str]) -> Body {
+        let chunks: Vec<_> =
+            chunks.iter().map(|chunk| Ok::<_, std::io::Error>(Bytes::from_static(chunk.as_bytes()))).collect();
+        Body::from_stream(stream::iter(chunks))
+    }
+
+    fn endless(first: &'static str) -> Body {
+        use futures_util::StreamExt as _;
+        let first = Ok::<_, std::io::Error>(Bytes::from_static(first.as_bytes()));
+        Body::from_stream(stream::iter([first]).chain(stream::pending()))
+    }
+
+    #[tokio::test]
+    async fn a_body_of_the_limit_is_read_and_one_byte_more_is_refused() {
+        let memory = BodyMemory::new(Budget::new(1000));
+        for (parts, read_in_full) in [(&["12345", "67890"][..], true), (&["12345", "678901"][..], false)] {
+            let outcome = read(&HeaderMap::new(), chunks(parts), &limits(), &memory).await;
+            assert_eq!(outcome.is_ok(), read_in_full);
+            if let Err(problem) = outcome {
+                assert_eq!(problem.fault, Fault::BodyTooLarge);
+            }
+        }
+        assert_eq!(memory.budget.used(), 0, "everything was given back");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_claims_too_much_is_refused_before_it_comes() {
+        let memory = BodyMemory::new(Budget::new(1000));
+        let mut headers = HeaderMap::new();
+        headers.insert("content-length", "11".parse().expect("value"));
+        let problem = read(&headers, endless(""), &limits(), &memory).await.expect_err("too large");
+        assert_eq!(problem.fault, Fault::BodyTooLarge);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_come_in_time_is_cut() {
+        let memory = BodyMemory::new(Budget::new(1000));
+        let problem = read(&HeaderMap::new(), endless("123"), &limits(), &memory).await.expect_err("late");
+        assert_eq!(problem.fault, Fault::BodyTimeout);
+        assert_eq!(memory.budget.used(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn when_memory_is_taken_one_body_goes_on_and_the_next_is_told_so() {
+        let memory = BodyMemory::new(Budget::new(8));
+        let (_, first) = read(&HeaderMap::new(), chunks(&["12345678"]), &limits(), &memory).await.expect("fits");
+        let (_, second) = read(&HeaderMap::new(), chunks(&["12", "34"]), &limits(), &memory).await.expect("goes on");
+        let problem = read(&HeaderMap::new(), chunks(&["1"]), &limits(), &memory).await.expect_err("no room");
+        assert_eq!(problem.fault, Fault::NoMemory);
+        drop((first, second));
+        assert!(read(&HeaderMap::new(), chunks(&["1"]), &limits(), &memory).await.is_ok());
+    }
+}

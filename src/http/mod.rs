@@ -1,0 +1,145 @@
+//! The HTTP edge: the only place that knows axum, status codes and JSON shapes.
+//!
+//! It turns requests into the flows' types and their outcomes into answers; [`problem`] maps every fault once. It knows no Kafka
+//! request. [`Edge`] is its main type; [`listener`] accepts connections and holds slow clients to their deadlines.
+
+mod activity;
+mod admission;
+mod body;
+pub(crate) mod listener;
+mod probes;
+mod problem;
+mod produce;
+mod produce_answer;
+mod produce_body;
+mod scalar;
+mod trace;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::Request,
+    middleware,
+    response::IntoResponse as _,
+    routing::{get, post},
+};
+pub(crate) use probes::HealthPages;
+use problem::{Fault, Problem};
+pub(crate) use produce::ProduceEdge;
+use protocol::budget::Budget;
+use tokio::sync::Semaphore;
+
+use crate::{
+    config::settings::Settings,
+    produce::Sink,
+    telemetry::metrics::{HttpMetrics, Metrics},
+};
+
+/// Bounds of a single request.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestLimits {
+    /// The largest body, in bytes.
+    pub(crate) body_bytes: usize,
+    /// How long a body may take to arrive.
+    pub(crate) body_timeout: Duration,
+    /// Request line and headers together, in bytes.
+    pub(crate) header_bytes: usize,
+    /// Records of one produce request.
+    pub(crate) records: usize,
+}
+
+impl RequestLimits {
+    pub(crate) fn of(settings: &Settings) -> Self {
+        Self {
+            body_bytes: settings.server.max_body_bytes,
+            body_timeout: settings.sidecar.body_timeout,
+            header_bytes: settings.sidecar.max_header_bytes,
+            records: settings.sidecar.max_records_per_request,
+        }
+    }
+}
+
+/// What all data routes share.
+pub(crate) struct Edge {
+    limits: RequestLimits,
+    metrics: HttpMetrics,
+    /// Requests that may be worked on at once.
+    slots: Arc<Semaphore>,
+    /// Bytes of bodies in memory.
+    bodies: body::BodyMemory,
+}
+
+impl Edge {
+    /// `bodies` bounds the bytes of all request bodies in memory; beyond it one body at a time goes on.
+    pub(crate) fn new(
+        limits: RequestLimits,
+        requests_in_flight: usize,
+        bodies: Budget,
+        metrics: HttpMetrics,
+    ) -> Arc<Self> {
+        let slots = Arc::new(Semaphore::new(requests_in_flight));
+        Arc::new(Self { limits, metrics, slots, bodies: body::BodyMemory::new(bodies) })
+    }
+}
+
+/// The data listener's routes. Without `produce` the produce route says that the producer is not enabled.
+pub(crate) fn data_router<S: Sink>(
+    edge: &Arc<Edge>,
+    produce: Option<Arc<ProduceEdge<S>>>,
+    health: Option<HealthPages>,
+) -> Router {
+    let producers = match produce {
+        Some(produce) => post(produce::handle::<S>).with_state((edge.clone(), produce)),
+        None => post(produce::not_enabled),
+    };
+    let data = Router::new()
+        .route("/producers/{topic}", producers)
+        .layer(middleware::from_fn_with_state(edge.clone(), admission::admit));
+    let routes = match health {
+        Some(pages) => data.merge(health_routes(pages)),
+        None => data,
+    };
+    finish(edge, routes)
+}
+
+/// The probes listener's routes: health and metrics, nothing else.
+pub(crate) fn probes_router(edge: &Arc<Edge>, health: Option<HealthPages>, metrics: Metrics) -> Router {
+    let routes = Router::new().route("/metrics", get(probes::metrics).with_state(metrics));
+    let routes = match health {
+        Some(pages) => routes.merge(health_routes(pages)),
+        None => routes,
+    };
+    finish(edge, routes)
+}
+
+fn health_routes(pages: HealthPages) -> Router {
+    let service = format!("/health/{}", pages.service_id());
+    let admin = format!("/adm/health/{}", pages.service_id());
+    Router::new()
+        .route("/health/liveness", get(probes::liveness))
+        .route("/health/readiness", get(probes::readiness))
+        .route(&service, get(probes::readiness))
+        .route(&admin, get(probes::readiness))
+        .with_state(pages)
+}
+
+fn finish(edge: &Arc<Edge>, routes: Router) -> Router {
+    routes
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state(edge.clone(), admission::measure))
+}
+
+async fn unknown_path(request: Request) -> Problem {
+    let path = scalar::shortened(request.uri().path());
+    Problem::new(Fault::UnknownPath, format!("{path} is no path of this server"))
+}
+
+async fn method_not_allowed(request: Request) -> axum::response::Response {
+    let path = scalar::shortened(request.uri().path());
+    Problem::new(Fault::MethodNotAllowed, format!("{path} does not take {}", request.method())).into_response()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,60 @@
+//! The health pages and the metrics page.
+//!
+//! It asks nobody: it shows what [`Health`] and [`Metrics`] hold. [`HealthPages`] is its main type.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+
+use super::problem::json;
+use crate::{
+    health::{Health, Word},
+    telemetry::metrics::Metrics,
+};
+
+#[derive(Clone)]
+pub(crate) struct HealthPages(Arc<Pages>);
+
+struct Pages {
+    health: Health,
+    service_id: String,
+    use_json: bool,
+}
+
+impl HealthPages {
+    /// `use_json` answers part by part instead of with a word.
+    pub(crate) fn new(health: Health, service_id: impl Into<String>, use_json: bool) -> Self {
+        Self(Arc::new(Pages { health, service_id: service_id.into(), use_json }))
+    }
+
+    pub(crate) fn service_id(&self) -> &str {
+        &self.0.service_id
+    }
+}
+
+/// The process turns, or nobody would answer.
+pub(crate) async fn liveness(State(pages): State<HealthPages>) -> Response {
+    if pages.0.use_json { json(200, &serde_json::json!({"status": "OK"})) } else { word(true) }
+}
+
+pub(crate) async fn readiness(State(pages): State<HealthPages>) -> Response {
+    if !pages.0.use_json {
+        return word(pages.0.health.is_ready());
+    }
+    let snapshot = pages.0.health.snapshot();
+    json(if snapshot.status == Word::Ok { 200 } else { 400 }, &snapshot)
+}
+
+/// As the old system: OK with 200, ERROR with 400.
+fn word(ok: bool) -> Response {
+    if ok { "OK".into_response() } else { (StatusCode::BAD_REQUEST, "ERROR").into_response() }
+}
+
+pub(crate) async fn metrics(State(metrics): State<Metrics>) -> Response {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], metrics.render()).into_response()
+}
