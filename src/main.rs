@@ -1,5 +1,7 @@
 //! The sidecar: Kafka for any backend that speaks HTTP and JSON.
 
+mod app;
+mod cli;
 mod config;
 mod health;
 mod http;
@@ -7,4 +9,11 @@ mod produce;
 mod record;
 mod telemetry;
 
-fn main() {}
+/// musl's own allocator is several times slower across threads.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> std::process::ExitCode {
+    cli::run()
+}

@@ -1,0 +1,106 @@
+//! `kafka-sidecar` without a command: logging, the runtime, signals, and the exit code.
+//!
+//! It knows neither HTTP nor Kafka; [`crate::app`] does the work. [`run`] is the whole command.
+
+use std::{process::ExitCode, time::Duration};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::complain;
+use crate::{
+    app::{self, Budgets, End, Sidecar, Stop},
+    config::Loaded,
+    telemetry::{logs, metrics::Metrics},
+};
+
+/// Threads that do the work, on machines that have more processors than a sidecar should use.
+const MAX_WORKERS: usize = 4;
+/// What is given to blocking work that is still under way when everything else has ended.
+const RUNTIME_SHUTDOWN: Duration = Duration::from_secs(1);
+
+pub(crate) fn run(loaded: Loaded) -> ExitCode {
+    if let Err(error) = logs::start(&loaded.settings.logging) {
+        complain(&chain(&error));
+        return ExitCode::from(super::WRONG_CONFIGURATION);
+    }
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let workers = std::thread::available_parallelism().map_or(1, |processors| processors.get().min(MAX_WORKERS));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .thread_name("sidecar")
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "the runtime cannot be started");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(serve(loaded));
+    runtime.shutdown_timeout(RUNTIME_SHUTDOWN);
+    code
+}
+
+async fn serve(loaded: Loaded) -> ExitCode {
+    let settings = loaded.settings;
+    let stop = Stop::default();
+    if let Err(error) = listen_for_signals(&stop) {
+        tracing::error!(%error, "signals cannot be listened for");
+        return ExitCode::FAILURE;
+    }
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        service = settings.server.service_id,
+        producer = settings.parts.producer,
+        reactive = settings.parts.reactive,
+        "starting"
+    );
+    let metrics = Metrics::new();
+    let started = match app::compose(&settings, Budgets::new(settings.sidecar.memory_budget), &metrics).await {
+        Ok(parts) => Sidecar::start(&settings, parts, metrics).await.map_err(|error| chain(&error)),
+        Err(reason) => Err(reason),
+    };
+    match started {
+        Ok(sidecar) => match sidecar.run(&stop).await {
+            End::Completed => ExitCode::SUCCESS,
+            End::Left(_) | End::Crashed { .. } => ExitCode::FAILURE,
+        },
+        Err(reason) => {
+            tracing::error!(%reason, "cannot start");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The first SIGTERM or SIGINT drains, the second one cuts.
+fn listen_for_signals(stop: &Stop) -> std::io::Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        for token in [&stop.drain, &stop.cut] {
+            let name = tokio::select! {
+                biased;
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            };
+            tracing::info!(signal = name, "signal received");
+            token.cancel();
+        }
+    });
+    Ok(())
+}
+
+/// An error with all its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
