@@ -1,8 +1,10 @@
 //! The sidecar: Kafka for any backend that speaks HTTP and JSON.
 
 mod app;
+mod backend;
 mod cli;
 mod config;
+mod format;
 mod health;
 mod http;
 mod produce;

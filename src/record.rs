@@ -2,9 +2,13 @@
 //!
 //! They know nothing of HTTP, JSON shapes or Kafka requests.
 
+pub mod sink;
+
 use std::{fmt, sync::Arc};
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
+use uuid::Uuid;
 
 /// The header that carries the correlation id, on records and on HTTP requests.
 pub const CORRELATION_ID: &str = "X-Correlation-Id";
@@ -14,6 +18,13 @@ pub const TRACEABILITY_ID: &str = "X-Traceability-Id";
 pub const STACK_TRACE: &str = "StackTrace";
 /// The header with the producing service, if `injectCallerId` is on.
 pub const CALLER_ID: &str = "caller_id";
+/// The W3C trace context's header, on records and on HTTP requests.
+pub const TRACEPARENT: &str = "traceparent";
+
+/// A correlation id for a record that has none: a UUIDv7 as 22 characters of base64url.
+pub fn new_correlation_id() -> String {
+    URL_SAFE_NO_PAD.encode(Uuid::now_v7().as_bytes())
+}
 
 /// A partition of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -57,5 +68,51 @@ impl SourceRecord {
             .find(|(key, _)| key.eq_ignore_ascii_case(name.as_bytes()))
             .and_then(|(_, value)| value.as_deref())
             .and_then(|value| std::str::from_utf8(value).ok())
+    }
+}
+
+/// What the backend says of one record.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Verdict {
+    /// true: done; false: refused, a dead letter.
+    pub processed: bool,
+    /// Why it was refused, in the backend's words.
+    pub stacktrace: Option<String>,
+    /// Ids for a record whose headers have none.
+    pub ids: TraceIds,
+    /// A readable business key, for the audit.
+    pub key: Option<String>,
+    /// When the backend processed it, in milliseconds since the epoch, for the audit.
+    pub timestamp: Option<i64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_generated_correlation_id_has_22_characters_and_is_unique() {
+        let (one, other) = (new_correlation_id(), new_correlation_id());
+        assert_eq!(one.len(), 22);
+        assert_ne!(one, other);
+    }
+
+    #[test]
+    fn the_last_header_of_a_name_counts_whatever_its_case() {
+        let record = SourceRecord {
+            topic: "t".into(),
+            partition: 0,
+            offset: 0,
+            timestamp: 0,
+            key: None,
+            value: None,
+            headers: vec![
+                ("X-Correlation-Id".into(), Some("a".into())),
+                ("x-correlation-id".into(), Some("b".into())),
+                ("other".into(), None),
+            ],
+        };
+        assert_eq!(record.header_text(CORRELATION_ID), Some("b"));
+        assert_eq!(record.header_text("other"), None);
     }
 }

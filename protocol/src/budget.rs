@@ -74,9 +74,9 @@ impl Budget {
         Reservation { budget: self.clone(), bytes }
     }
 
-    /// Completes when something was given back after the call.
-    pub async fn freed(&self) {
-        self.0.freed.notified().await;
+    /// Completes when something is given back after the future was enabled (`Notified::enable`) or first polled.
+    pub fn freed_since_now(&self) -> tokio::sync::futures::Notified<'_> {
+        self.0.freed.notified()
     }
 
     fn release(&self, bytes: usize) {
@@ -98,6 +98,11 @@ impl Reservation {
             self.bytes = bytes;
             self.budget.release(surplus);
         }
+    }
+
+    /// Adds what another reservation of the same budget holds.
+    pub fn absorb(&mut self, mut other: Reservation) {
+        self.bytes += std::mem::take(&mut other.bytes);
     }
 
     /// Takes `bytes` out into a reservation of their own (at most what is held).

@@ -1,1 +1,410 @@
-//! The brokers, the metadata, the coordinators.
+//! The brokers, what they hold, and a way to ask each of them.
+//!
+//! [`Cluster`] is a handle: a metadata snapshot that never waits, sockets by broker and purpose, coordinators by group. One
+//! task refreshes the metadata; everything else asks. It knows nothing of batches, positions or generations.
+
+mod backoff;
+mod coordinators;
+mod metadata;
+mod pool;
+mod refresher;
+mod throttled;
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+pub use backoff::Backoff;
+pub use coordinators::CoordinatorError;
+use coordinators::Coordinators;
+use kafka_protocol::{messages::FindCoordinatorRequest, protocol::Request};
+pub use metadata::{Broker, Metadata, Partition, Topic};
+use pool::Pool;
+pub use pool::Purpose;
+pub use throttled::Throttled;
+use tokio::sync::{Notify, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    connection::{
+        Answer, ApiVersions, BoxFuture, Connection, ConnectionConfig, Connector, RequestError, RequestErrorKind, frame,
+    },
+    message,
+};
+
+/// A broker's id. The bootstrap servers, before they are known by their ids, are -2, -3, …
+pub type NodeId = i32;
+
+/// What a client needs to reach and follow a cluster. Names as in Kafka's documentation.
+#[derive(Debug, Clone)]
+pub struct ClusterConfig {
+    /// `bootstrap.servers` as host and port; tried in turn, resolved afresh each time.
+    pub bootstrap: Vec<(String, u16)>,
+    /// `client.id`.
+    pub client_id: String,
+    /// `metadata.max.age.ms`, 5 min.
+    pub metadata_max_age: Duration,
+    /// `request.timeout.ms` of metadata and coordinator requests, 30 s.
+    pub request_timeout: Duration,
+    /// `socket.connection.setup.timeout.ms`, 10 s.
+    pub connect_timeout: Duration,
+    /// `retry.backoff.ms`, 100 ms: also the least time between two metadata requests.
+    pub retry_backoff: Duration,
+    /// `retry.backoff.max.ms`, 1 s.
+    pub retry_backoff_max: Duration,
+    /// `reconnect.backoff.ms`, 50 ms.
+    pub reconnect_backoff: Duration,
+    /// `reconnect.backoff.max.ms`, 1 s.
+    pub reconnect_backoff_max: Duration,
+    /// `connections.max.idle.ms`, 9 min.
+    pub max_idle: Duration,
+    /// The largest answer to anything but a fetch, 32 MiB.
+    pub max_response_bytes: usize,
+    /// The largest answer to a fetch: what the byte budget can hold.
+    pub max_fetch_response_bytes: usize,
+}
+
+impl ClusterConfig {
+    pub fn new(bootstrap: Vec<(String, u16)>) -> Self {
+        Self {
+            bootstrap,
+            client_id: "kafka-sidecar".to_owned(),
+            metadata_max_age: Duration::from_secs(300),
+            request_timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(10),
+            retry_backoff: Duration::from_millis(100),
+            retry_backoff_max: Duration::from_secs(1),
+            reconnect_backoff: Duration::from_millis(50),
+            reconnect_backoff_max: Duration::from_secs(1),
+            max_idle: Duration::from_secs(540),
+            max_response_bytes: 32 * 1024 * 1024,
+            max_fetch_response_bytes: 64 * 1024 * 1024,
+        }
+    }
+}
+
+/// A handle on the cluster. Cheap to clone.
+#[derive(Clone)]
+pub struct Cluster(Arc<Inner>);
+
+pub(crate) struct Inner {
+    config: ClusterConfig,
+    client_id: Arc<str>,
+    pool: Pool,
+    metadata: watch::Sender<Arc<Metadata>>,
+    /// Watched topics, and whether asking for them may create them.
+    watched: Mutex<BTreeMap<Arc<str>, bool>>,
+    /// Addresses of coordinators that no metadata names (yet).
+    extra_brokers: Mutex<BTreeMap<NodeId, Broker>>,
+    coordinators: Coordinators,
+    tickets: AtomicU64,
+    refresh: Notify,
+    /// Where the next question to any broker starts, so that one broker does not get them all.
+    turn: AtomicU64,
+    trouble: watch::Sender<Option<Arc<str>>>,
+    tracker: TaskTracker,
+    cancel: CancellationToken,
+}
+
+impl Cluster {
+    /// Starts following a cluster. Returns at once, whether or not any broker can be reached; tasks go to `tracker` and end
+    /// with `cancel`.
+    pub fn start(
+        config: ClusterConfig,
+        connector: Arc<dyn Connector>,
+        tracker: TaskTracker,
+        cancel: CancellationToken,
+    ) -> Self {
+        let client_id: Arc<str> = config.client_id.as_str().into();
+        let general = ConnectionConfig {
+            client_id: client_id.clone(),
+            setup_timeout: config.connect_timeout,
+            max_response_bytes: config.max_response_bytes,
+            max_idle: config.max_idle,
+        };
+        let reconnect = (config.reconnect_backoff, config.reconnect_backoff_max);
+        let pool =
+            Pool::new(connector, general, config.max_fetch_response_bytes, reconnect, tracker.clone(), cancel.clone());
+        let cluster = Self(Arc::new(Inner {
+            config,
+            client_id,
+            pool,
+            metadata: watch::Sender::new(Arc::default()),
+            watched: Mutex::default(),
+            extra_brokers: Mutex::default(),
+            coordinators: Coordinators::default(),
+            tickets: AtomicU64::new(0),
+            refresh: Notify::new(),
+            turn: AtomicU64::new(0),
+            trouble: watch::Sender::new(None),
+            tracker: tracker.clone(),
+            cancel: cancel.clone(),
+        }));
+        tracker.spawn(refresher::run(cluster.clone(), cancel));
+        cluster
+    }
+
+    pub fn config(&self) -> &ClusterConfig {
+        &self.0.config
+    }
+
+    /// Where tasks that belong to this client are counted.
+    pub fn tracker(&self) -> &TaskTracker {
+        &self.0.tracker
+    }
+
+    pub fn cancel_token(&self) -> &CancellationToken {
+        &self.0.cancel
+    }
+
+    /// The newest picture; never waits.
+    pub fn metadata(&self) -> Arc<Metadata> {
+        self.0.metadata.borrow().clone()
+    }
+
+    pub fn metadata_changes(&self) -> watch::Receiver<Arc<Metadata>> {
+        self.0.metadata.subscribe()
+    }
+
+    /// Why the metadata cannot be refreshed at present, in a sentence; None while brokers answer.
+    pub fn trouble(&self) -> Option<Arc<str>> {
+        self.0.trouble.borrow().clone()
+    }
+
+    /// Adds topics to what refreshes ask for, and asks if one of them is new.
+    pub fn watch_topics(&self, names: &[String], allow_auto_create: bool) {
+        let mut watched = self.0.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut news = false;
+        for name in names {
+            match watched.get_mut(name.as_str()) {
+                Some(create) => *create |= allow_auto_create,
+                None => {
+                    watched.insert(name.as_str().into(), allow_auto_create);
+                    news = true;
+                }
+            }
+        }
+        drop(watched);
+        if news {
+            self.request_refresh();
+        }
+    }
+
+    pub fn unwatch_topic(&self, name: &str) {
+        self.0.watched.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
+    /// Asks for a new picture soon. Many askers make one request, at least `retry.backoff.ms` after the last.
+    pub fn request_refresh(&self) {
+        self.0.tickets.fetch_add(1, Ordering::AcqRel);
+        self.0.refresh.notify_one();
+    }
+
+    /// Waits for a picture that was asked for after this call. Dropping the future stops waiting, nothing else.
+    pub async fn refresh(&self) -> Arc<Metadata> {
+        let mut changes = self.metadata_changes();
+        let ticket = self.0.tickets.fetch_add(1, Ordering::AcqRel) + 1;
+        self.0.refresh.notify_one();
+        let seen = changes.wait_for(|metadata| metadata.ticket >= ticket).await.map(|metadata| metadata.clone());
+        seen.unwrap_or_else(|_| self.metadata())
+    }
+
+    /// Sends a request and waits for its answer, of which the version is told beside it. The request is queued in call
+    /// order when this is called, not when it is first polled. Dropping the future does not take the request back.
+    pub fn call<R>(
+        &self,
+        node: NodeId,
+        purpose: Purpose,
+        timeout: Duration,
+        build: impl FnOnce(i16) -> R + Send + 'static,
+    ) -> impl Future<Output = Result<(i16, R::Response), RequestError>> + Send + 'static
+    where
+        R: Request + 'static,
+        R::Response: Throttled + Send,
+    {
+        let sent = self.send::<R>(node, purpose, timeout, true, build);
+        async move {
+            let (connection, answer) = sent?;
+            let answer = answer.await?.ok_or_else(|| {
+                let cause = "an answer was expected";
+                RequestError::unknown(RequestErrorKind::Closed {
+                    address: connection.address().clone(),
+                    cause: cause.into(),
+                })
+            })?;
+            decode::<R>(&connection, answer)
+        }
+    }
+
+    /// Like [`Cluster::call`], for answers that are read elsewhere, or (`expects_answer: false`) not given at all.
+    pub(crate) fn call_raw<R>(
+        &self,
+        node: NodeId,
+        purpose: Purpose,
+        timeout: Duration,
+        expects_answer: bool,
+        build: impl FnOnce(i16) -> R + Send + 'static,
+    ) -> impl Future<Output = Result<(Connection, Option<Answer>), RequestError>> + Send + 'static
+    where
+        R: Request + 'static,
+    {
+        let sent = self.send::<R>(node, purpose, timeout, expects_answer, build);
+        async move {
+            let (connection, answer) = sent?;
+            let answer = answer.await?;
+            Ok((connection, answer))
+        }
+    }
+
+    fn send<R: Request + 'static>(
+        &self,
+        node: NodeId,
+        purpose: Purpose,
+        timeout: Duration,
+        expects_answer: bool,
+        build: impl FnOnce(i16) -> R + Send + 'static,
+    ) -> Result<Sent, RequestError> {
+        let broker = self.broker(node).ok_or_else(|| RequestError::not_sent(RequestErrorKind::UnknownBroker(node)))?;
+        let connection = self.0.pool.get(node, purpose, &broker);
+        let (client_id, address) = (self.0.client_id.clone(), connection.address().clone());
+        let api = message::api_name(R::KEY);
+        let build =
+            Box::new(move |versions: &ApiVersions| frame(versions, api, &address, &client_id, expects_answer, build));
+        let answer = connection.submit(api, timeout, build);
+        Ok((connection, Box::pin(answer)))
+    }
+
+    /// Asks one broker after the other until one answers: those with an open socket first, then the other known ones, then
+    /// the bootstrap servers, whose names are resolved afresh. Only for requests that may be repeated.
+    pub async fn call_any<R>(
+        &self,
+        timeout: Duration,
+        build: impl Fn(i16) -> R + Clone + Send + 'static,
+    ) -> Result<(i16, R::Response), RequestError>
+    where
+        R: Request + 'static,
+        R::Response: Throttled + Send,
+    {
+        let mut last = RequestError::not_sent(RequestErrorKind::UnknownBroker(-1));
+        for node in self.candidates() {
+            match self.call::<R>(node, Purpose::General, timeout, build.clone()).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) if matches!(error.kind, RequestErrorKind::Shutdown) => return Err(error),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    fn candidates(&self) -> Vec<NodeId> {
+        let metadata = self.metadata();
+        let mut known: Vec<NodeId> = metadata.brokers.keys().copied().collect();
+        if !known.is_empty() {
+            let turn = self.0.turn.fetch_add(1, Ordering::Relaxed) as usize % known.len();
+            known.rotate_left(turn);
+            known.sort_by_key(|node| !self.0.pool.is_open(*node));
+        }
+        known.extend((0..self.0.config.bootstrap.len()).map(bootstrap_node));
+        known
+    }
+
+    fn broker(&self, node: NodeId) -> Option<Broker> {
+        if let Some(index) = bootstrap_index(node) {
+            let (host, port) = self.0.config.bootstrap.get(index)?;
+            return Some(Broker { host: host.as_str().into(), port: *port, rack: None });
+        }
+        if let Some(broker) = self.0.metadata.borrow().brokers.get(&node) {
+            return Some(broker.clone());
+        }
+        self.0.extra_brokers.lock().unwrap_or_else(PoisonError::into_inner).get(&node).cloned()
+    }
+
+    /// The broker that coordinates a group; remembered until [`Cluster::forget_coordinator`].
+    pub async fn coordinator(&self, group: &str) -> Result<NodeId, CoordinatorError> {
+        if let Some(node) = self.0.coordinators.get(group) {
+            return Ok(node);
+        }
+        let name = group.to_owned();
+        let (version, answer) = self
+            .call_any::<FindCoordinatorRequest>(self.0.config.request_timeout, move |version| {
+                coordinators::request(&name, version)
+            })
+            .await
+            .map_err(CoordinatorError::Unanswered)?;
+        let (node, broker) = coordinators::read(version, &answer)?;
+        self.0.extra_brokers.lock().unwrap_or_else(PoisonError::into_inner).insert(node, broker);
+        self.0.coordinators.set(group, node);
+        Ok(node)
+    }
+
+    /// To be called when a broker says that it is not the coordinator, or cannot be reached.
+    pub fn forget_coordinator(&self, group: &str) {
+        self.0.coordinators.forget(group);
+    }
+
+    /// Takes a new leader from a produce or fetch answer (KIP-951), if it is news.
+    pub fn apply_leader_hint(
+        &self,
+        topic: &str,
+        partition: i32,
+        leader: NodeId,
+        epoch: i32,
+        endpoint: Option<(NodeId, Broker)>,
+    ) {
+        self.0.metadata.send_if_modified(|metadata| {
+            match metadata.with_leader(topic, partition, leader, epoch, endpoint) {
+                Some(next) => {
+                    *metadata = Arc::new(next);
+                    true
+                }
+                None => false,
+            }
+        });
+    }
+}
+
+type Sent = (Connection, BoxFuture<Result<Option<Answer>, RequestError>>);
+
+fn bootstrap_node(index: usize) -> NodeId {
+    -2 - index as NodeId
+}
+
+fn bootstrap_index(node: NodeId) -> Option<usize> {
+    usize::try_from(-2 - node).ok()
+}
+
+fn decode<R>(connection: &Connection, answer: Answer) -> Result<(i16, R::Response), RequestError>
+where
+    R: Request,
+    R::Response: Throttled,
+{
+    let Answer { version, body } = answer;
+    match message::decode_response::<R>(version, body) {
+        Ok(answer) => {
+            connection.throttle(answer.throttle_time_ms());
+            Ok((version, answer))
+        }
+        Err(error) => Err(RequestError::undecodable(connection.address(), error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bootstrap_servers_have_ids_that_no_broker_has() {
+        for index in 0..3 {
+            assert!(bootstrap_node(index) < -1);
+            assert_eq!(bootstrap_index(bootstrap_node(index)), Some(index));
+        }
+        assert_eq!(bootstrap_index(-1), None);
+        assert_eq!(bootstrap_index(0), None);
+    }
+}

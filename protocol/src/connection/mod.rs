@@ -1,1 +1,173 @@
-//! One socket to a broker.
+//! One socket to a broker: connect, negotiate versions, pipeline requests, read answers in order.
+//!
+//! A [`Connection`] is a handle on a task that owns the socket. Requests may be submitted before the socket is open; they
+//! are written in the order of submission. The first fault poisons the connection: every waiter gets that one cause, with
+//! the [`Outcome`](crate::outcome::Outcome) that fits how far its request had come. It knows nothing of topics or groups.
+
+mod connector;
+mod error;
+mod inbox;
+mod task;
+mod versions;
+
+use std::{
+    future::Future,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+pub use connector::{BoxFuture, Connector, Stream, TcpConnector};
+pub use error::{RequestError, RequestErrorKind};
+pub(crate) use task::frame;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+pub use versions::ApiVersions;
+
+/// How many requests may wait in front of one socket; the next is refused as not sent.
+const QUEUE: usize = 1024;
+
+/// What every connection of a client has in common.
+#[derive(Debug, Clone)]
+pub struct ConnectionConfig {
+    /// `client.id`, in every request header.
+    pub client_id: Arc<str>,
+    /// Covers name resolution, TCP and the version negotiation.
+    pub setup_timeout: Duration,
+    /// A larger answer is refused before a byte of it is allocated.
+    pub max_response_bytes: usize,
+    /// `connections.max.idle.ms`.
+    pub max_idle: Duration,
+}
+
+/// A broker's answer to one request: its body behind the response header, and the version it was asked in.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub version: i16,
+    pub body: Bytes,
+}
+
+/// A request's bytes: the header with correlation id 0, then the body, without the length prefix.
+pub(crate) struct Frame {
+    pub(crate) version: i16,
+    pub(crate) bytes: BytesMut,
+    pub(crate) response_header_version: i16,
+    pub(crate) expects_answer: bool,
+}
+
+/// Makes a request's bytes once the broker's versions are known.
+pub(crate) type BuildFrame = Box<dyn FnOnce(&ApiVersions) -> Result<Frame, RequestErrorKind> + Send>;
+
+pub(crate) struct Command {
+    pub(crate) api: &'static str,
+    pub(crate) deadline: Instant,
+    pub(crate) timeout: Duration,
+    pub(crate) build: BuildFrame,
+    /// `None` is the answer to a request that expects none (acks=0): it was written.
+    pub(crate) reply: oneshot::Sender<Result<Option<Answer>, RequestError>>,
+}
+
+/// A handle on one socket. Cheap to clone; the socket closes when the last handle is gone and every answer has come.
+#[derive(Clone)]
+pub struct Connection {
+    commands: mpsc::Sender<Command>,
+    state: Arc<State>,
+}
+
+pub(crate) struct State {
+    pub(crate) address: Arc<str>,
+    pub(crate) poison: OnceLock<RequestErrorKind>,
+    pub(crate) versions: OnceLock<Arc<ApiVersions>>,
+    /// Until when the broker asked us not to write (KIP-219).
+    pub(crate) muted_until: std::sync::Mutex<Option<Instant>>,
+}
+
+impl Connection {
+    /// Starts a connection; it waits `delay` (a reconnect back-off) before it connects.
+    pub(crate) fn open(
+        connector: Arc<dyn Connector>,
+        host: &str,
+        port: u16,
+        delay: Duration,
+        config: ConnectionConfig,
+        tracker: &TaskTracker,
+        cancel: CancellationToken,
+    ) -> Self {
+        let (commands, receiver) = mpsc::channel(QUEUE);
+        let state = Arc::new(State {
+            address: format!("{host}:{port}").into(),
+            poison: OnceLock::new(),
+            versions: OnceLock::new(),
+            muted_until: std::sync::Mutex::new(None),
+        });
+        let task = task::Task::new(connector, host.to_owned(), port, config, state.clone(), receiver);
+        tracker.spawn(task.run(delay, cancel));
+        Self { commands, state }
+    }
+
+    /// Queues a request now, in call order, and returns a future of its answer. Dropping the future does not take the
+    /// request back.
+    pub(crate) fn submit(
+        &self,
+        api: &'static str,
+        timeout: Duration,
+        build: BuildFrame,
+    ) -> impl Future<Output = Result<Option<Answer>, RequestError>> + Send + 'static {
+        let (reply, answer) = oneshot::channel();
+        let command = Command { api, deadline: Instant::now() + timeout, timeout, build, reply };
+        let refused = self.commands.try_send(command).err().map(|refusal| match refusal {
+            mpsc::error::TrySendError::Full(_) => RequestErrorKind::Busy { address: self.state.address.clone() },
+            mpsc::error::TrySendError::Closed(_) => self.cause(),
+        });
+        let state = self.state.clone();
+        async move {
+            if let Some(kind) = refused {
+                return Err(RequestError::not_sent(kind));
+            }
+            // The task answers every command it has taken; one that it never took was never written.
+            answer.await.unwrap_or_else(|_| Err(RequestError::not_sent(closed(&state))))
+        }
+    }
+
+    /// Whether the socket is open and negotiated.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.is_closed() && self.state.versions.get().is_some()
+    }
+
+    /// Whether it takes no more requests.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state.poison.get().is_some() || self.commands.is_closed()
+    }
+
+    /// Whether it ended without ever having been open.
+    pub(crate) fn failed_to_open(&self) -> bool {
+        self.is_closed() && self.state.versions.get().is_none()
+    }
+
+    pub(crate) fn address(&self) -> &Arc<str> {
+        &self.state.address
+    }
+
+    /// Stops writing for as long as the broker asked (KIP-219).
+    pub(crate) fn throttle(&self, milliseconds: i32) {
+        if let Ok(milliseconds @ 1..) = u64::try_from(milliseconds) {
+            let until = Instant::now() + Duration::from_millis(milliseconds);
+            let mut muted = self.state.muted_until.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            *muted = Some(muted.map_or(until, |other| other.max(until)));
+        }
+    }
+
+    fn cause(&self) -> RequestErrorKind {
+        closed(&self.state)
+    }
+}
+
+fn closed(state: &State) -> RequestErrorKind {
+    state.poison.get().cloned().unwrap_or_else(|| RequestErrorKind::Closed {
+        address: state.address.clone(),
+        cause: "the connection was closed".into(),
+    })
+}

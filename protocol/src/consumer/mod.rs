@@ -2,16 +2,34 @@
 //!
 //! It does not decode keys or values and does not know who processes them. [`Consumer`] is its main type.
 
+mod fetch;
+mod fetcher;
+pub(crate) mod group;
 pub mod lease;
+pub(crate) mod lookup;
+mod position;
+mod session;
+mod stream;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
+use fetcher::{Command, Fetcher, NewPartition};
+use group::{AssignedPartition, GroupEvent, GroupHandle};
 pub use lease::{Lease, LeaseState};
+pub use stream::PartitionStream;
+use stream::{Back, Feed};
+use tokio::{
+    sync::{Notify, mpsc, oneshot},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
 
-use crate::{budget::Reservation, error_code::ErrorCode, record::Records};
+use crate::{
+    budget::{Budget, Reservation},
+    cluster::Cluster,
+    error_code::ErrorCode,
+    record::{RecordIter, Records},
+};
 
 /// `auto.offset.reset`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,17 +123,22 @@ pub enum Event {
     Fault(Fault),
 }
 
-/// Partitions that are being taken from us. Dropping it (or [`Revocation::released`]) tells the group task that they are drained.
+/// Partitions that are being taken from us. Dropping it tells the group task that they are drained.
+#[derive(Debug)]
 pub struct Revocation {
     pub leases: Vec<Lease>,
     /// After this the partitions are released whatever is still in flight.
     pub deadline: Instant,
-    /// Closed when this value is dropped.
-    pub(crate) _released: Option<tokio::sync::oneshot::Sender<()>>,
+    released: Option<oneshot::Sender<()>>,
 }
 
 impl Revocation {
-    pub fn released(self) {}
+    /// Everything is drained and committed: the partitions may go.
+    pub fn released(mut self) {
+        if let Some(released) = self.released.take() {
+            let _ = released.send(());
+        }
+    }
 }
 
 /// A fault of one partition, or (`partition: None`) of the group or the topic.
@@ -127,27 +150,40 @@ pub struct Fault {
     pub kind: FaultKind,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FaultKind {
-    /// The bytes at `offset` are no valid batch (CRC, magic 0 or 1, framing, codec): refetching gives the same. The partition stands.
+    /// The bytes at `offset` are no valid batch (CRC, magic 0 or 1, framing, codec): refetching gives the same.
+    #[error("the batch cannot be read, the partition stands: {0}")]
     CorruptBatch(String),
     /// `auto.offset.reset=none` and no valid position.
+    #[error("there is no valid position and auto.offset.reset is none: the partition stands")]
     NoPosition,
     /// The log was truncated below our position (KIP-320); where we were, and where the log now ends.
+    #[error("the log was truncated from {position} to {end} (unclean leader election?): going on at {end}")]
     Truncated { position: i64, end: i64 },
-    /// The batch is beyond the byte budget. The partition stands.
+    /// The batch is beyond the byte budget.
+    #[error("a batch of at least {size} bytes is beyond the memory budget of {limit}: the partition stands")]
     BeyondBudget { size: usize, limit: usize },
     /// A broker refuses us, e.g. TOPIC_AUTHORIZATION_FAILED; retried with a long back-off.
+    #[error("{message}: {code}")]
     Broker { code: ErrorCode, message: String },
     /// The group cannot be joined with these settings; retried with a long back-off.
+    #[error("{message}: {code}")]
     Group { code: ErrorCode, message: String },
+}
+
+impl FaultKind {
+    /// Whether nothing of this partition moves until somebody does something.
+    pub fn stands(&self) -> bool {
+        matches!(self, Self::CorruptBatch(_) | Self::NoPosition | Self::BeyondBudget { .. })
+    }
 }
 
 /// Records of one partition, in order, of one batch as the broker stored it.
 pub struct FetchedRecords {
     pub lease: Lease,
-    /// The decompressed batch. Iterate with [`FetchedRecords::iter`], which skips records below the position.
-    pub records: Records,
+    /// None where there is nothing to see (transaction markers, aborted batches) and only the position moves.
+    records: Option<Records>,
     /// The first offset that is due: records below it were consumed already.
     pub position: i64,
     /// The offset after this batch, also where compaction removed its last records.
@@ -156,37 +192,15 @@ pub struct FetchedRecords {
     pub leader_epoch: i32,
     /// The end of what a reader with our isolation level can see, as of this fetch.
     pub high_watermark: i64,
-    pub(crate) _memory: Reservation,
+    _memory: Option<Arc<Reservation>>,
 }
 
-/// The records of one assigned partition. Reading it moves nothing in Kafka; only [`Consumer::commit`] does.
-pub struct PartitionStream {
-    lease: Lease,
-}
-
-impl PartitionStream {
-    pub fn lease(&self) -> &Lease {
-        &self.lease
-    }
-
-    /// The next records, in order; None once the partition was revoked, lost or the consumer closed.
-    /// Cancel-safe: dropping the future loses nothing.
-    pub async fn next(&mut self) -> Option<FetchedRecords> {
-        unimplemented!("contract stub")
-    }
-
-    /// Fetches from `offset` on; what was fetched before is dropped. Cancel-safe.
-    pub fn seek(&mut self, _offset: i64) {
-        unimplemented!("contract stub")
-    }
-
-    /// Stops and restarts fetching; what was fetched already stays and is still handed out by `next`.
-    pub fn pause(&self) {
-        unimplemented!("contract stub")
-    }
-
-    pub fn resume(&self) {
-        unimplemented!("contract stub")
+impl FetchedRecords {
+    /// The records from the position on, in order, borrowed from the batch.
+    pub fn iter(&self) -> impl Iterator<Item = crate::record::RecordView<'_>> {
+        let records: Option<RecordIter<'_>> = self.records.as_ref().map(Records::iter);
+        // All of them were walked when the batch was unpacked: none can fail now.
+        records.into_iter().flatten().filter_map(Result::ok).filter(|record| record.offset >= self.position)
     }
 }
 
@@ -209,34 +223,95 @@ pub struct CommitError {
 }
 
 /// A member of a group. Its membership lives in a task of its own, whatever the owner of this value does.
-pub struct Consumer(());
+pub struct Consumer {
+    group: GroupHandle,
+    events: mpsc::UnboundedReceiver<GroupEvent>,
+    faults: mpsc::UnboundedReceiver<Fault>,
+    back: Back,
+    fetching: CancellationToken,
+}
 
 impl Consumer {
-    /// The next event; None after [`Consumer::close`]. Cancel-safe.
+    /// Joins the group and starts fetching what it assigns. `slot` numbers the consumers of one client; packed batches take
+    /// from `packed`, unpacked ones from `unpacked`. Tasks end with [`Consumer::close`], on drop, or with the cluster.
+    pub(crate) fn start(cluster: &Cluster, config: ConsumerConfig, packed: Budget, unpacked: Budget, slot: u32) -> Self {
+        let fetching = cluster.cancel_token().child_token();
+        let (commands, orders) = mpsc::unbounded_channel();
+        let (fault_sender, faults) = mpsc::unbounded_channel();
+        let wake = Arc::new(Notify::new());
+        cluster.watch_topics(&config.topics, false);
+        let fetcher =
+            Fetcher::new(cluster.clone(), config.clone(), packed, slot, orders, wake.clone(), fault_sender.clone());
+        cluster.tracker().spawn(fetcher.run(fetching.clone()));
+        let (group, events) = group::spawn(cluster.clone(), &config, slot, cluster.cancel_token().child_token());
+        Self { group, events, faults, back: Back { commands, wake, faults: fault_sender, unpacked }, fetching }
+    }
+
+    /// The next event; None once the group was left after [`Consumer::close`]. Cancel-safe.
     pub async fn next(&mut self) -> Option<Event> {
-        unimplemented!("contract stub")
+        tokio::select! {
+            biased;
+            event = self.events.recv() => Some(self.on_group_event(event?)),
+            Some(fault) = self.faults.recv() => Some(Event::Fault(fault)),
+        }
     }
 
     /// A handle for commits that can be cloned into the lanes.
     pub fn committer(&self) -> Committer {
-        unimplemented!("contract stub")
+        Committer(self.group.clone())
     }
 
     /// Gives everything up as a revocation of all partitions would (the owner sees `Revoking`), then leaves the group.
     /// `next` keeps returning events until then. Idempotent.
     pub fn close(&self) {
-        unimplemented!("contract stub")
+        self.group.leave();
+    }
+
+    fn on_group_event(&mut self, event: GroupEvent) -> Event {
+        match event {
+            GroupEvent::Assigned(assigned) => {
+                Event::Assigned(assigned.into_iter().map(|partition| self.open(partition)).collect())
+            }
+            GroupEvent::Revoking { leases, deadline, released } => {
+                let _ = self.back.commands.send(Command::Remove(leases.clone()));
+                Event::Revoking(Revocation { leases, deadline, released: Some(released) })
+            }
+            GroupEvent::Lost(leases) => {
+                let _ = self.back.commands.send(Command::Remove(leases.clone()));
+                Event::Lost(leases)
+            }
+            GroupEvent::Fault { code, message } => {
+                let kind = FaultKind::Group { code, message };
+                Event::Fault(Fault { topic: None, partition: None, offset: None, kind })
+            }
+        }
+    }
+
+    fn open(&self, assigned: AssignedPartition) -> PartitionStream {
+        let AssignedPartition { lease, committed } = assigned;
+        let (chunks, receiver) = mpsc::unbounded_channel();
+        let feed = Arc::new(Feed::default());
+        let new = NewPartition { lease: lease.clone(), committed, feed: feed.clone(), chunks };
+        let _ = self.back.commands.send(Command::Add(new));
+        PartitionStream::new(lease, receiver, feed, self.back.clone())
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.group.leave();
+        self.fetching.cancel();
     }
 }
 
 /// Commits offsets: in order, one request in flight per group, later offsets of a waiting commit replacing earlier ones.
 #[derive(Clone)]
-pub struct Committer(());
+pub struct Committer(GroupHandle);
 
 impl Committer {
     /// Commits and waits for the answer. Offsets of leases that are Lost are left out. Dropping the future stops waiting;
     /// the commit itself may still happen.
-    pub async fn commit(&self, _offsets: Vec<CommitOffset>) -> Result<(), CommitError> {
-        unimplemented!("contract stub")
+    pub async fn commit(&self, offsets: Vec<CommitOffset>) -> Result<(), CommitError> {
+        self.0.commit(offsets).await
     }
 }

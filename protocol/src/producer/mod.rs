@@ -2,18 +2,35 @@
 //!
 //! Idempotent with acks=all by default. It does not know topics' schemas or who sends; [`Producer`] is its main type.
 
+mod accumulator;
+mod completion;
+mod partitioner;
+mod sender;
+mod verdict;
+
 use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
 
+use accumulator::Shared;
 use bytes::Bytes;
+use tokio::time::Instant;
 
-use crate::{error_code::ErrorCode, outcome::Outcome, record::Compression};
+use crate::{
+    budget::Budget,
+    cluster::Cluster,
+    error_code::ErrorCode,
+    outcome::Outcome,
+    record::{BatchBuilder, Compression},
+};
 
 /// Kafka's `acks`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,6 +177,30 @@ impl fmt::Display for ProduceErrorKind {
     }
 }
 
+/// Settings that contradict each other.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    #[error("enable.idempotence needs acks=all; set acks=all, or enable.idempotence=false")]
+    IdempotenceNeedsAcksAll,
+    #[error("enable.idempotence needs max.in.flight.requests.per.connection between 1 and 5, not {0}")]
+    InFlight(usize),
+}
+
+/// Up to so many batches of one partition a broker remembers to recognise a repetition.
+const IDEMPOTENT_IN_FLIGHT: usize = 5;
+
+impl ProducerConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        if self.idempotence && self.acks != Acks::All {
+            return Err(ConfigError::IdempotenceNeedsAcksAll);
+        }
+        if self.max_in_flight == 0 || (self.idempotence && self.max_in_flight > IDEMPOTENT_IN_FLIGHT) {
+            return Err(ConfigError::InFlight(self.max_in_flight));
+        }
+        Ok(())
+    }
+}
+
 /// What becomes of a record: a future of its [`Receipt`]. Dropping it changes nothing: the record is sent all the same.
 pub struct Delivery(Pin<Box<dyn Future<Output = Result<Receipt, ProduceError>> + Send>>);
 
@@ -173,21 +214,114 @@ impl Future for Delivery {
 
 /// Sends records. Cheap to clone; clones share batches, sequence numbers and the byte budget.
 #[derive(Clone)]
-pub struct Producer(());
+pub struct Producer {
+    shared: Arc<Shared>,
+    cluster: Cluster,
+    budget: Budget,
+    closed: Arc<AtomicBool>,
+}
 
 impl Producer {
-    /// Waits for room in the byte budget and takes the record. Dropping this future before it completes sends nothing.
-    pub async fn send(&self, _record: ProduceRecord) -> Result<Delivery, ProduceError> {
-        unimplemented!("contract stub")
+    pub(crate) fn start(cluster: Cluster, config: ProducerConfig, budget: Budget) -> Result<Self, ConfigError> {
+        config.check()?;
+        let shared = Arc::new(Shared::new(config));
+        cluster
+            .tracker()
+            .spawn(sender::Sender::new(cluster.clone(), shared.clone()).run(cluster.cancel_token().clone()));
+        Ok(Self { shared, cluster, budget, closed: Arc::default() })
+    }
+
+    /// Waits for the topic's metadata and for room in the byte budget, and takes the record. Dropping this future before it
+    /// completes sends nothing.
+    ///
+    /// # Errors
+    /// [`ProduceErrorKind::TooLarge`], [`ProduceErrorKind::UnknownTopic`], [`ProduceErrorKind::UnknownPartition`], a
+    /// delivery timeout while waiting, or [`ProduceErrorKind::Closed`]: in each case the record was not sent.
+    pub async fn send(&self, record: ProduceRecord) -> Result<Delivery, ProduceError> {
+        let config = &self.shared.config;
+        let deadline = Instant::now() + config.delivery_timeout;
+        let not_sent = |kind| ProduceError {
+            topic: record.topic.clone(),
+            partition: record.partition,
+            outcome: Outcome::NotSent,
+            kind,
+        };
+        let size = BatchBuilder::record_len(record.key.as_deref(), record.value.as_deref(), &record.headers);
+        if size > config.max_request_size {
+            return Err(not_sent(ProduceErrorKind::TooLarge { size, limit: Some(config.max_request_size) }));
+        }
+        let partitions = self.partitions(&record, deadline).await.map_err(not_sent)?;
+        let room = tokio::time::timeout_at(deadline, self.budget.reserve(size)).await;
+        let last = "the producing share of the memory budget is full";
+        let room = room.map_err(|_| not_sent(ProduceErrorKind::DeliveryTimeout { last: last.to_owned() }))?;
+        if self.closed.load(Ordering::Acquire) {
+            return Err(not_sent(ProduceErrorKind::Closed));
+        }
+        let (completion, index) = self.shared.append(&record, &partitions, deadline, room);
+        Ok(Delivery(Box::pin(async move { completion.outcome(index).await })))
+    }
+
+    /// For each partition of the record's topic whether it has a leader.
+    async fn partitions(&self, record: &ProduceRecord, deadline: Instant) -> Result<Vec<bool>, ProduceErrorKind> {
+        let config = &self.shared.config;
+        let mut changes = self.cluster.metadata_changes();
+        self.cluster.watch_topics(&[record.topic.to_string()], config.allow_auto_create_topics);
+        let unknown = Instant::now() + config.unknown_topic_timeout;
+        let mut checked_partition = false;
+        loop {
+            let metadata = changes.borrow_and_update().clone();
+            let topic = metadata.topics.get(&record.topic);
+            if let Some(topic) = topic.filter(|topic| !topic.partitions.is_empty()) {
+                let partitions: Vec<bool> = topic.partitions.iter().map(|p| p.leader.is_some()).collect();
+                let missing =
+                    record.partition.is_some_and(|p| usize::try_from(p).map_or(true, |p| p >= partitions.len()));
+                if !missing {
+                    return Ok(partitions);
+                }
+                if checked_partition {
+                    return Err(ProduceErrorKind::UnknownPartition { partitions: partitions.len() as i32 });
+                }
+                // It may have been added since the last look.
+                checked_partition = true;
+                let _ = tokio::time::timeout_at(deadline, self.cluster.refresh()).await;
+                continue;
+            }
+            if let Some(code) = topic.map(|topic| topic.error).filter(|code| !code.is_none() && !code.retriable()) {
+                return Err(ProduceErrorKind::Broker { code, message: None });
+            }
+            // A cluster that answers and does not have the topic is another thing than one that does not answer.
+            let answers = topic.is_some() && self.cluster.trouble().is_none();
+            let until = if answers { unknown.min(deadline) } else { deadline };
+            let again = Instant::now() + self.cluster.config().retry_backoff;
+            match tokio::time::timeout_at(until.min(again), changes.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Err(ProduceErrorKind::Closed),
+                Err(_) if Instant::now() < until => self.cluster.request_refresh(),
+                Err(_) if answers => return Err(ProduceErrorKind::UnknownTopic),
+                Err(_) => {
+                    let last = self.cluster.trouble().map_or_else(|| "no metadata".to_owned(), |text| text.to_string());
+                    return Err(ProduceErrorKind::DeliveryTimeout { last });
+                }
+            }
+        }
     }
 
     /// Waits until everything taken before the call has its outcome. Dropping the future stops waiting, nothing else.
     pub async fn flush(&self) {
-        unimplemented!("contract stub")
+        for completion in self.shared.flush() {
+            completion.done().await;
+        }
     }
 
-    /// Takes nothing more, flushes until `timeout`, then fails what is left. Returns how many records were left.
-    pub async fn close(&self, _timeout: Duration) -> usize {
-        unimplemented!("contract stub")
+    /// Takes nothing more, flushes until `timeout`, then fails what is left. Returns how many batches were left.
+    pub async fn close(&self, timeout: Duration) -> usize {
+        self.closed.store(true, Ordering::Release);
+        let _ = tokio::time::timeout(timeout, self.flush()).await;
+        self.shared.end()
+    }
+
+    /// Bytes of records that have no outcome yet.
+    pub fn buffered_bytes(&self) -> usize {
+        self.budget.used()
     }
 }

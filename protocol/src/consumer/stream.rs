@@ -1,0 +1,205 @@
+//! The records of one assigned partition, on their way from the fetcher to whoever processes them.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+};
+
+use tokio::sync::{Notify, mpsc};
+
+use super::{Fault, FaultKind, FetchedRecords, Lease, fetcher::Command};
+use crate::{
+    budget::{Budget, Reservation},
+    record::{BatchError, Compression, RawBatch, Records},
+};
+
+/// A batch that was fetched and not yet unpacked.
+pub(super) struct Chunk {
+    /// None where there is nothing to see (control and aborted batches): only the position moves.
+    pub(super) batch: Option<RawBatch>,
+    pub(super) position: i64,
+    pub(super) next_offset: i64,
+    pub(super) leader_epoch: i32,
+    pub(super) high_watermark: i64,
+    /// The seek after which it was fetched.
+    pub(super) seek: u64,
+    pub(super) bytes: usize,
+    pub(super) memory: Option<Arc<Reservation>>,
+}
+
+/// What fetcher and stream share of one partition.
+#[derive(Debug, Default)]
+pub(super) struct Feed {
+    /// Bytes that were fetched and not taken from the stream.
+    pub(super) buffered: AtomicUsize,
+    pub(super) paused: AtomicBool,
+    /// Counts seeks; what was fetched before the last one is dropped.
+    pub(super) seek: AtomicU64,
+}
+
+/// The stream's way back to the fetcher and to the owner of the consumer.
+#[derive(Clone)]
+pub(super) struct Back {
+    pub(super) commands: mpsc::UnboundedSender<Command>,
+    pub(super) wake: Arc<Notify>,
+    pub(super) faults: mpsc::UnboundedSender<Fault>,
+    /// What unpacked batches may take, apart from packed ones: who holds a packed one can always be served.
+    pub(super) unpacked: Budget,
+}
+
+/// The records of one assigned partition. Reading it moves nothing in Kafka; only a commit does.
+pub struct PartitionStream {
+    lease: Lease,
+    chunks: mpsc::UnboundedReceiver<Chunk>,
+    /// A chunk that was taken and waits for memory.
+    held: Option<Chunk>,
+    /// After a batch that cannot be read: nothing follows before a seek.
+    standing: bool,
+    feed: Arc<Feed>,
+    back: Back,
+}
+
+impl PartitionStream {
+    pub(super) fn new(lease: Lease, chunks: mpsc::UnboundedReceiver<Chunk>, feed: Arc<Feed>, back: Back) -> Self {
+        Self { lease, chunks, held: None, standing: false, feed, back }
+    }
+
+    pub fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    /// The next records, in order; None once the lease is no longer Active or the consumer was closed. A batch that cannot
+    /// be read is reported as a [`Fault`], and the stream waits until a seek passes it or the lease ends.
+    ///
+    /// Cancel-safe: dropping the future loses nothing.
+    pub async fn next(&mut self) -> Option<FetchedRecords> {
+        loop {
+            if !self.lease.is_active() {
+                return None;
+            }
+            if self.standing {
+                self.lease.revoking().await;
+                return None;
+            }
+            if self.held.is_none() {
+                let lease = self.lease.clone();
+                tokio::select! {
+                    biased;
+                    () = lease.revoking() => return None,
+                    chunk = self.chunks.recv() => self.held = Some(self.count_taken(chunk?)),
+                }
+            }
+            let room = match &self.held {
+                Some(chunk) if chunk.seek == self.feed.seek.load(Ordering::Acquire) => self.room_for(chunk).await,
+                _ => {
+                    self.held = None;
+                    continue;
+                }
+            };
+            let Some(chunk) = self.held.take() else { continue };
+            match self.unpack(chunk, room) {
+                Ok(records) => return Some(records),
+                Err((offset, kind)) => self.stand(offset, kind),
+            }
+        }
+    }
+
+    /// Fetches from `offset` on; what was fetched before is dropped. Also ends the standing still after a bad batch.
+    pub fn seek(&mut self, offset: i64) {
+        self.feed.seek.fetch_add(1, Ordering::AcqRel);
+        self.held = None;
+        self.standing = false;
+        let _ = self.back.commands.send(Command::Seek { lease: self.lease.clone(), offset });
+    }
+
+    /// Stops fetching; what was fetched already stays and is still handed out by `next`.
+    pub fn pause(&self) {
+        self.feed.paused.store(true, Ordering::Release);
+    }
+
+    pub fn resume(&self) {
+        self.feed.paused.store(false, Ordering::Release);
+        self.back.wake.notify_one();
+    }
+
+    fn count_taken(&self, chunk: Chunk) -> Chunk {
+        self.feed.buffered.fetch_sub(chunk.bytes, Ordering::AcqRel);
+        self.back.wake.notify_one();
+        chunk
+    }
+
+    /// Memory for the unpacked batch: a guess, put right when it is unpacked.
+    async fn room_for(&self, chunk: &Chunk) -> Option<Reservation> {
+        let batch = chunk.batch.as_ref()?;
+        match batch.header.compression() {
+            Ok(Compression::None) | Err(_) => None,
+            Ok(_) => {
+                let guess = batch.bytes.len().saturating_mul(4).min(self.back.unpacked.limit());
+                tokio::select! {
+                    biased;
+                    () = self.lease.revoking() => None,
+                    room = self.back.unpacked.reserve(guess) => Some(room),
+                }
+            }
+        }
+    }
+
+    fn unpack(&self, chunk: Chunk, room: Option<Reservation>) -> Result<FetchedRecords, (i64, FaultKind)> {
+        let mut memory = chunk.memory;
+        let records = match chunk.batch {
+            None => None,
+            Some(batch) => {
+                let offset = chunk.position.max(batch.header.base_offset);
+                let limit = self.back.unpacked.limit();
+                let records = batch.records(limit).and_then(check_all).map_err(|error| (offset, fault(error)))?;
+                if let Some(mut room) = room {
+                    let size = records.len_bytes();
+                    if size > room.bytes() {
+                        // Two reservations in one place would be two types; the larger one replaces the guess.
+                        let exact = self.back.unpacked.charge(size);
+                        room.shrink(0);
+                        room = exact;
+                    } else {
+                        room.shrink(size);
+                    }
+                    memory = Some(Arc::new(room));
+                }
+                Some(records)
+            }
+        };
+        Ok(FetchedRecords {
+            lease: self.lease.clone(),
+            records,
+            position: chunk.position,
+            next_offset: chunk.next_offset,
+            leader_epoch: chunk.leader_epoch,
+            high_watermark: chunk.high_watermark,
+            _memory: memory,
+        })
+    }
+
+    fn stand(&mut self, offset: i64, kind: FaultKind) {
+        self.standing = true;
+        let _ = self.back.faults.send(Fault {
+            topic: Some(self.lease.topic().clone()),
+            partition: Some(self.lease.partition()),
+            offset: Some(offset),
+            kind,
+        });
+    }
+}
+
+/// Walks all records once, so that whoever gets them meets no broken one half-way.
+fn check_all(records: Records) -> Result<Records, BatchError> {
+    for record in records.iter() {
+        record?;
+    }
+    Ok(records)
+}
+
+fn fault(error: BatchError) -> FaultKind {
+    match error {
+        BatchError::TooLarge { limit } => FaultKind::BeyondBudget { size: limit.saturating_add(1), limit },
+        error => FaultKind::CorruptBatch(error.to_string()),
+    }
+}

@@ -1,0 +1,612 @@
+//! The task that sends a producer's batches.
+//!
+//! ```text
+//! Queued -> InFlight -> Done
+//!    ^_________/  again, in the order of sequence numbers, with the same bytes
+//! ```
+//! One request takes one batch of each ready partition of a broker; several requests are in flight per broker and
+//! partition. After a try that has to be repeated, a partition sends nothing younger until what was in flight is answered,
+//! so order holds with and without idempotence.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use kafka_protocol::{
+    messages::{
+        InitProducerIdRequest, ProduceRequest, ProducerId, TopicName,
+        produce_request::{PartitionProduceData, TopicProduceData},
+        produce_response::PartitionProduceResponse,
+    },
+    protocol::StrBytes,
+};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Acks, Outcome, ProduceErrorKind, Receipt,
+    accumulator::{Batch, Key, Shared, failure},
+    verdict::{Case, Verdict, verdict},
+};
+use crate::{
+    cluster::{Backoff, Broker, Cluster, NodeId, Purpose},
+    connection::{BoxFuture, RequestError},
+    error_code::ErrorCode,
+    message,
+};
+
+/// Topics travel by id from this version on.
+const BY_TOPIC_ID: i16 = 13;
+
+/// One partition's way to its leader.
+struct Lane {
+    queue: VecDeque<Batch>,
+    in_flight: Vec<Batch>,
+    /// After an epoch of its own was begun, this instead of the producer's.
+    epoch: Option<(i64, i16)>,
+    next_sequence: i32,
+    /// Something is to be repeated: nothing younger goes out before everything in flight is answered.
+    repeating: bool,
+    backoff: Backoff,
+    not_before: Instant,
+}
+
+type Answers = BTreeMap<Key, PartitionProduceResponse>;
+
+enum Done {
+    ProducerId(Result<(i64, i16), String>),
+    /// None: nothing is answered to acks=0.
+    Produced {
+        node: NodeId,
+        sent: Vec<(Key, u64, Option<i32>)>,
+        answer: Result<Option<Answers>, RequestError>,
+    },
+}
+
+pub(super) struct Sender {
+    cluster: Cluster,
+    shared: Arc<Shared>,
+    lanes: BTreeMap<Key, Lane>,
+    /// Requests in flight.
+    brokers: BTreeMap<NodeId, usize>,
+    requests: FuturesUnordered<BoxFuture<Done>>,
+    producer_id: Option<(i64, i16)>,
+    asking_for_id: bool,
+    id_backoff: Backoff,
+    id_not_before: Instant,
+    id_fault: String,
+}
+
+impl Sender {
+    pub(super) fn new(cluster: Cluster, shared: Arc<Shared>) -> Self {
+        let id_backoff = Backoff::new(shared.config.retry_backoff, shared.config.retry_backoff_max);
+        Self {
+            cluster,
+            shared,
+            lanes: BTreeMap::new(),
+            brokers: BTreeMap::new(),
+            requests: FuturesUnordered::new(),
+            producer_id: None,
+            asking_for_id: false,
+            id_backoff,
+            id_not_before: Instant::now(),
+            id_fault: "it has no producer id yet".to_owned(),
+        }
+    }
+
+    pub(super) async fn run(mut self, cancel: CancellationToken) {
+        let mut metadata = self.cluster.metadata_changes();
+        loop {
+            let now = Instant::now();
+            let (fresh, lingers) = self.shared.drain(now);
+            for (key, batch) in fresh {
+                self.lane(&key).queue.push_back(batch);
+            }
+            if cancel.is_cancelled() || self.shared.has_ended() {
+                self.fail_everything();
+                return;
+            }
+            let next = self.expire(now).into_iter().chain(lingers).chain(self.send_what_is_ready(now)).min();
+            let next = next.unwrap_or(now + self.shared.config.delivery_timeout);
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => {}
+                Some(done) = self.requests.next() => self.take(done),
+                () = self.shared.wake.notified() => {}
+                changed = metadata.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep_until(next) => {}
+            }
+        }
+    }
+
+    fn lane(&mut self, key: &Key) -> &mut Lane {
+        let config = &self.shared.config;
+        self.lanes.entry(key.clone()).or_insert_with(|| Lane {
+            queue: VecDeque::new(),
+            in_flight: Vec::new(),
+            epoch: None,
+            next_sequence: 0,
+            repeating: false,
+            backoff: Backoff::new(config.retry_backoff, config.retry_backoff_max),
+            not_before: Instant::now(),
+        })
+    }
+
+    /// Fails what is over its delivery timeout, in whatever state; returns when the next will be.
+    fn expire(&mut self, now: Instant) -> Option<Instant> {
+        let mut next = None;
+        let id_fault = self.producer_id.is_none().then(|| self.id_fault.clone());
+        for (key, lane) in &mut self.lanes {
+            // What waits is taken out. What is in flight keeps its place in the sequence; only its records hear of it.
+            let (late, queue): (VecDeque<_>, VecDeque<_>) = lane.queue.drain(..).partition(|b| b.deadline <= now);
+            lane.queue = queue;
+            for batch in late {
+                let last = id_fault.clone().filter(|_| batch.tries == 0).unwrap_or_else(|| batch.last_fault.clone());
+                let outcome = if batch.in_doubt {
+                    Outcome::Unknown
+                } else if batch.tries > 0 {
+                    Outcome::Rejected
+                } else {
+                    Outcome::NotSent
+                };
+                fail(&self.shared, key, &batch, outcome, ProduceErrorKind::DeliveryTimeout { last });
+            }
+            for batch in &lane.in_flight {
+                if batch.deadline <= now && !batch.completion.is_done() {
+                    let kind = ProduceErrorKind::DeliveryTimeout { last: "the broker has not answered".to_owned() };
+                    fail(&self.shared, key, batch, Outcome::Unknown, kind);
+                }
+            }
+            let waiting = lane.queue.iter().map(|batch| batch.deadline);
+            let flying = lane.in_flight.iter().filter(|batch| !batch.completion.is_done()).map(|batch| batch.deadline);
+            next = waiting.chain(flying).chain(next).min();
+        }
+        next
+    }
+
+    /// Sends every request that can be sent now; returns when to look again.
+    fn send_what_is_ready(&mut self, now: Instant) -> Option<Instant> {
+        if self.lanes.values().all(|lane| lane.queue.is_empty()) {
+            return None;
+        }
+        if self.shared.config.idempotence && self.producer_id.is_none() {
+            return self.ask_for_id(now);
+        }
+        let metadata = self.cluster.metadata();
+        let (mut next, mut leaderless) = (None, false);
+        loop {
+            let mut ready: BTreeMap<NodeId, Vec<Key>> = BTreeMap::new();
+            for (key, lane) in &mut self.lanes {
+                let blocked = lane.repeating && !lane.in_flight.is_empty();
+                if lane.queue.is_empty() || blocked || lane.in_flight.len() >= self.shared.config.max_in_flight {
+                    continue;
+                }
+                lane.repeating = false;
+                if lane.not_before > now {
+                    next = next.into_iter().chain([lane.not_before]).min();
+                    continue;
+                }
+                let Some(leader) = metadata.leader(&key.0, key.1) else {
+                    leaderless = true;
+                    lane.not_before = now + lane.backoff.next_delay();
+                    next = next.into_iter().chain([lane.not_before]).min();
+                    if let Some(batch) = lane.queue.front_mut() {
+                        batch.last_fault = "its partition has no leader".to_owned();
+                    }
+                    continue;
+                };
+                if self.brokers.get(&leader).copied().unwrap_or(0) < self.shared.config.max_in_flight {
+                    ready.entry(leader).or_default().push(key.clone());
+                }
+            }
+            if ready.is_empty() {
+                break;
+            }
+            for (leader, keys) in ready {
+                self.send(leader, keys);
+            }
+        }
+        if leaderless {
+            self.cluster.request_refresh();
+        }
+        next
+    }
+
+    fn ask_for_id(&mut self, now: Instant) -> Option<Instant> {
+        if self.asking_for_id {
+            return None;
+        }
+        if self.id_not_before > now {
+            return Some(self.id_not_before);
+        }
+        self.asking_for_id = true;
+        let (cluster, timeout) = (self.cluster.clone(), self.shared.config.request_timeout);
+        self.requests.push(Box::pin(async move {
+            let build = |_| {
+                InitProducerIdRequest::default()
+                    .with_transactional_id(None)
+                    .with_transaction_timeout_ms(i32::MAX)
+                    .with_producer_id(ProducerId(-1))
+                    .with_producer_epoch(-1)
+            };
+            Done::ProducerId(match cluster.call_any::<InitProducerIdRequest>(timeout, build).await {
+                Ok((_, answer)) => match ErrorCode(answer.error_code) {
+                    ErrorCode::NONE => Ok((answer.producer_id.0, answer.producer_epoch)),
+                    code => Err(format!("InitProducerId: {code}")),
+                },
+                Err(error) => Err(error.chain()),
+            })
+        }));
+        None
+    }
+
+    /// One request with one batch of each of these partitions.
+    fn send(&mut self, leader: NodeId, keys: Vec<Key>) {
+        let config = &self.shared.config;
+        let metadata = self.cluster.metadata();
+        let (mut sent, mut topics) = (Vec::new(), Vec::new());
+        for key in keys {
+            let Some(lane) = self.lanes.get_mut(&key) else { continue };
+            let Some(mut batch) = lane.queue.pop_front() else { continue };
+            if let (true, Some(id)) = (config.idempotence, self.producer_id) {
+                let (producer_id, epoch) = lane.epoch.unwrap_or(id);
+                if batch.stamp.is_none() {
+                    batch.sealed.stamp(producer_id, epoch, lane.next_sequence);
+                    batch.stamp = Some((producer_id, epoch, lane.next_sequence));
+                    lane.next_sequence = advance(lane.next_sequence, batch.sealed.count());
+                }
+            }
+            batch.tries += 1;
+            sent.push((key.clone(), batch.number, batch.stamp.map(|stamp| stamp.2)));
+            let id = metadata.topics.get(&key.0).map(|topic| topic.id).unwrap_or_default();
+            topics.push((key.clone(), id, batch.sealed.bytes()));
+            lane.in_flight.push(batch);
+        }
+        let acks = match config.acks {
+            Acks::None => 0,
+            Acks::Leader => 1,
+            Acks::All => -1,
+        };
+        let timeout_ms = i32::try_from(config.request_timeout.as_millis()).unwrap_or(i32::MAX);
+        let names: Vec<(uuid::Uuid, Arc<str>)> = topics.iter().map(|(key, id, _)| (*id, key.0.clone())).collect();
+        let build = move |version: i16| {
+            let mut by_topic: Vec<(Key, TopicProduceData)> = Vec::new();
+            for (key, id, bytes) in topics {
+                let data = PartitionProduceData::default().with_index(key.1).with_records(Some(bytes));
+                match by_topic.last_mut() {
+                    Some((last, topic)) if last.0 == key.0 => topic.partition_data.push(data),
+                    _ => {
+                        let topic = TopicProduceData::default().with_partition_data(vec![data]);
+                        let topic = if version >= BY_TOPIC_ID {
+                            topic.with_topic_id(id)
+                        } else {
+                            topic.with_name(TopicName(StrBytes::from_string(key.0.to_string())))
+                        };
+                        by_topic.push((key, topic));
+                    }
+                }
+            }
+            ProduceRequest::default()
+                .with_acks(acks)
+                .with_timeout_ms(timeout_ms)
+                .with_topic_data(by_topic.into_iter().map(|(_, topic)| topic).collect())
+        };
+        *self.brokers.entry(leader).or_default() += 1;
+        let cluster = self.cluster.clone();
+        let expects_answer = acks != 0;
+        let raw = self.cluster.call_raw::<ProduceRequest>(
+            leader,
+            Purpose::Produce,
+            config.request_timeout,
+            expects_answer,
+            build,
+        );
+        self.requests.push(Box::pin(async move {
+            let answer = match raw.await {
+                Ok((_, None)) => Ok(None),
+                Ok((connection, Some(answer))) => read(&cluster, &connection, answer, &names).map(Some),
+                Err(error) => Err(error),
+            };
+            Done::Produced { node: leader, sent, answer }
+        }));
+    }
+
+    fn take(&mut self, done: Done) {
+        match done {
+            Done::ProducerId(answer) => {
+                self.asking_for_id = false;
+                match answer {
+                    Ok(id) => {
+                        tracing::debug!(producer_id = id.0, epoch = id.1, "got a producer id");
+                        self.producer_id = Some(id);
+                        self.id_backoff.reset();
+                    }
+                    Err(fault) => {
+                        tracing::debug!(%fault, "no producer id yet");
+                        self.id_fault = fault;
+                        self.id_not_before = Instant::now() + self.id_backoff.next_delay();
+                    }
+                }
+            }
+            Done::Produced { node, sent, answer } => {
+                if let Some(count) = self.brokers.get_mut(&node) {
+                    *count = count.saturating_sub(1);
+                }
+                for (key, number, sequence) in sent {
+                    let Some(lane) = self.lanes.get_mut(&key) else { continue };
+                    let found = lane
+                        .in_flight
+                        .iter()
+                        .position(|batch| batch.number == number && batch.stamp.map(|stamp| stamp.2) == sequence);
+                    let Some(position) = found else { continue };
+                    let batch = lane.in_flight.remove(position);
+                    match &answer {
+                        Ok(None) => self.written(&key, batch, None, -1),
+                        Ok(Some(answers)) => self.answered(&key, batch, answers.get(&key)),
+                        Err(error) => self.unanswered(&key, batch, error),
+                    }
+                }
+            }
+        }
+    }
+
+    fn written(&mut self, key: &Key, batch: Batch, base_offset: Option<i64>, append_time: i64) {
+        if let Some(lane) = self.lanes.get_mut(key) {
+            lane.backoff.reset();
+        }
+        let timestamps = batch.sealed.timestamps();
+        let outcomes = batch.indexes.iter().enumerate().map(|(place, index)| {
+            let timestamp = if append_time >= 0 { append_time } else { timestamps.get(place).copied().unwrap_or(-1) };
+            let offset = base_offset.map(|base| base + place as i64);
+            (*index, Ok(Receipt { partition: key.1, offset, timestamp }))
+        });
+        batch.completion.set(outcomes);
+        if batch.completion.is_done() {
+            self.shared.finished(batch.number);
+        }
+    }
+
+    fn unanswered(&mut self, key: &Key, mut batch: Batch, error: &RequestError) {
+        tracing::debug!(topic = %key.0, partition = key.1, error = %error.chain(), "a batch got no answer");
+        batch.in_doubt |= error.outcome == Outcome::Unknown;
+        batch.last_fault = error.chain();
+        self.cluster.request_refresh();
+        if error.retriable() {
+            self.again(key, batch);
+        } else {
+            let kind = ProduceErrorKind::DeliveryTimeout { last: error.chain() };
+            fail(&self.shared, key, &batch, error.outcome, kind);
+        }
+    }
+
+    fn answered(&mut self, key: &Key, mut batch: Batch, answer: Option<&PartitionProduceResponse>) {
+        let Some(answer) = answer else {
+            batch.in_doubt = true;
+            batch.last_fault = "the broker's answer left the partition out".to_owned();
+            self.again(key, batch);
+            return;
+        };
+        let code = ErrorCode(answer.error_code);
+        let sequence = batch.stamp.map(|stamp| stamp.2);
+        let is_first = self.lanes.get(key).is_none_or(|lane| {
+            let older = |other: &Batch| other.number < batch.number && other.stamp.map(|s| s.2) != sequence;
+            !lane.in_flight.iter().any(older) && !lane.queue.iter().any(older)
+        });
+        let case = Case {
+            code,
+            idempotent: self.shared.config.idempotence,
+            is_first,
+            records: batch.indexes.len(),
+            culprits: answer.record_errors.len(),
+        };
+        let message = answer.error_message.as_ref().map(|message| message.to_string());
+        match verdict(case) {
+            Verdict::Written => self.written(key, batch, Some(answer.base_offset), answer.log_append_time_ms),
+            Verdict::WrittenBefore => self.written(key, batch, None, answer.log_append_time_ms),
+            Verdict::Again { in_doubt, refresh } => {
+                tracing::debug!(topic = %key.0, partition = key.1, %code, "sending a batch again");
+                batch.in_doubt |= in_doubt;
+                batch.last_fault = code.to_string();
+                if refresh {
+                    let leader = &answer.current_leader;
+                    if leader.leader_id.0 < 0 {
+                        self.cluster.request_refresh();
+                    }
+                }
+                self.again(key, batch);
+            }
+            Verdict::NewEpoch => {
+                tracing::info!(topic = %key.0, partition = key.1, %code, "beginning a new producer epoch for the partition");
+                batch.last_fault = code.to_string();
+                self.new_epoch(key, batch);
+            }
+            Verdict::Divide => {
+                let half = batch.indexes.len().div_ceil(2);
+                self.divide(key, batch, |place| Some(usize::from(place >= half)));
+            }
+            Verdict::WithoutCulprits => {
+                let culprits: Vec<usize> =
+                    answer.record_errors.iter().filter_map(|e| usize::try_from(e.batch_index).ok()).collect();
+                for error in &answer.record_errors {
+                    let Some(index) = usize::try_from(error.batch_index).ok().and_then(|p| batch.indexes.get(p)) else {
+                        continue;
+                    };
+                    let message =
+                        error.batch_index_error_message.as_ref().map(|m| m.to_string()).or_else(|| message.clone());
+                    let kind = ProduceErrorKind::Broker { code, message };
+                    batch.completion.set([(*index, Err(failure(key, Outcome::Rejected, kind)))].into_iter());
+                }
+                self.divide(key, batch, |place| (!culprits.contains(&place)).then_some(0));
+            }
+            Verdict::Failed => {
+                let kind = match code {
+                    ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE => {
+                        ProduceErrorKind::TooLarge { size: batch.sealed.len_bytes(), limit: None }
+                    }
+                    code => ProduceErrorKind::Broker { code, message },
+                };
+                fail(&self.shared, key, &batch, Outcome::Rejected, kind);
+            }
+        }
+    }
+
+    /// Puts a batch back in the order of its number.
+    fn again(&mut self, key: &Key, batch: Batch) {
+        if batch.completion.is_done() {
+            // Its records were given up at the delivery timeout; a gap in the sequence is healed by a new epoch.
+            self.shared.finished(batch.number);
+            return;
+        }
+        if let Some(retries) = self.shared.config.retries
+            && batch.tries > retries
+        {
+            let outcome = if batch.in_doubt { Outcome::Unknown } else { Outcome::Rejected };
+            let last = format!("{} after {} tries (retries={retries})", batch.last_fault, batch.tries);
+            fail(&self.shared, key, &batch, outcome, ProduceErrorKind::DeliveryTimeout { last });
+            return;
+        }
+        let lane = self.lane(key);
+        lane.repeating = true;
+        lane.not_before = Instant::now() + lane.backoff.next_delay();
+        let place = lane.queue.iter().position(|other| other.number > batch.number).unwrap_or(lane.queue.len());
+        lane.queue.insert(place, batch);
+    }
+
+    /// This partition goes on with the next epoch, sequences from 0 (KIP-360, done locally as no transaction is involved).
+    fn new_epoch(&mut self, key: &Key, batch: Batch) {
+        let Some(current) = batch.stamp else {
+            self.again(key, batch);
+            return;
+        };
+        let lane = self.lane(key);
+        let (id, epoch) = (current.0, current.1);
+        if lane.epoch.is_none_or(|known| known == (id, epoch)) {
+            match epoch.checked_add(1) {
+                Some(epoch) => lane.epoch = Some((id, epoch)),
+                None => {
+                    lane.epoch = None;
+                    self.producer_id = None;
+                }
+            }
+        }
+        self.again(key, batch);
+        let lane = self.lane(key);
+        lane.next_sequence = 0;
+        for batch in &mut lane.queue {
+            batch.stamp = None;
+        }
+    }
+
+    /// Sends parts of a batch that was refused as a whole. They take over its sequence numbers, as far as they go.
+    fn divide(&mut self, key: &Key, batch: Batch, part: impl Fn(usize) -> Option<usize>) {
+        let parts = match batch.sealed.divide(&part) {
+            Ok(parts) => parts,
+            Err(error) => {
+                let kind = ProduceErrorKind::DeliveryTimeout { last: error.to_string() };
+                fail(&self.shared, key, &batch, Outcome::Rejected, kind);
+                return;
+            }
+        };
+        let mut sequence = batch.stamp;
+        let places: Vec<Option<usize>> = (0..batch.indexes.len()).map(part).collect();
+        let mut divided = Vec::new();
+        for (number, mut sealed) in parts.into_iter().enumerate() {
+            let of_part = |(place, index): (usize, &usize)| (places[place] == Some(number)).then_some(*index);
+            let indexes: Vec<usize> = batch.indexes.iter().enumerate().filter_map(of_part).collect();
+            let stamp = sequence;
+            if let Some((id, epoch, first)) = stamp {
+                sealed.stamp(id, epoch, first);
+                sequence = Some((id, epoch, advance(first, sealed.count())));
+            }
+            divided.push(Batch {
+                number: batch.number,
+                sealed,
+                completion: batch.completion.clone(),
+                indexes,
+                deadline: batch.deadline,
+                stamp,
+                in_doubt: false,
+                tries: batch.tries,
+                last_fault: batch.last_fault.clone(),
+                _memory: batch._memory.clone(),
+            });
+        }
+        let lane = self.lane(key);
+        lane.repeating = true;
+        let place = lane.queue.iter().position(|other| other.number > batch.number).unwrap_or(lane.queue.len());
+        for part in divided.into_iter().rev() {
+            lane.queue.insert(place, part);
+        }
+    }
+
+    fn fail_everything(&mut self) {
+        for (key, lane) in &mut self.lanes {
+            for batch in lane.queue.drain(..) {
+                let outcome = if batch.in_doubt { Outcome::Unknown } else { Outcome::NotSent };
+                fail(&self.shared, key, &batch, outcome, ProduceErrorKind::Closed);
+            }
+            for batch in lane.in_flight.drain(..) {
+                fail(&self.shared, key, &batch, Outcome::Unknown, ProduceErrorKind::Closed);
+            }
+        }
+    }
+}
+
+/// Sequence numbers wrap to 0 after the largest.
+fn advance(sequence: i32, count: i32) -> i32 {
+    ((i64::from(sequence) + i64::from(count)) & i64::from(i32::MAX)) as i32
+}
+
+fn fail(shared: &Shared, key: &Key, batch: &Batch, outcome: Outcome, kind: ProduceErrorKind) {
+    let error = failure(key, outcome, kind);
+    batch.completion.set(batch.indexes.iter().map(|index| (*index, Err(error.clone()))));
+    if batch.completion.is_done() {
+        shared.finished(batch.number);
+    }
+}
+
+fn read(
+    cluster: &Cluster,
+    connection: &crate::connection::Connection,
+    answer: crate::connection::Answer,
+    names: &[(uuid::Uuid, Arc<str>)],
+) -> Result<Answers, RequestError> {
+    let version = answer.version;
+    let response = message::decode_response::<ProduceRequest>(version, answer.body)
+        .map_err(|error| RequestError::undecodable(connection.address(), error))?;
+    connection.throttle(response.throttle_time_ms);
+    let mut answers = Answers::new();
+    for topic in response.responses {
+        let found = names.iter().find(|(id, name)| {
+            if version >= BY_TOPIC_ID { *id == topic.topic_id } else { **name == *topic.name.as_str() }
+        });
+        let Some((_, name)) = found else { continue };
+        for partition in topic.partition_responses {
+            let leader = &partition.current_leader;
+            if leader.leader_id.0 >= 0 {
+                let endpoint = response.node_endpoints.iter().find(|endpoint| endpoint.node_id == leader.leader_id);
+                let endpoint = endpoint.and_then(|endpoint| {
+                    let port = u16::try_from(endpoint.port).ok()?;
+                    Some((endpoint.node_id.0, Broker { host: endpoint.host.as_str().into(), port, rack: None }))
+                });
+                let (node, epoch) = (leader.leader_id.0, leader.leader_epoch);
+                cluster.apply_leader_hint(name, partition.index, node, epoch, endpoint);
+            }
+            answers.insert((name.clone(), partition.index), partition);
+        }
+    }
+    Ok(answers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sequence_numbers_wrap() {
+        assert_eq!(advance(0, 5), 5);
+        assert_eq!(advance(i32::MAX - 1, 3), 1);
+    }
+}

@@ -1,0 +1,258 @@
+//! Real Apache Kafka: got by Maven, started by this process, gone with it.
+//!
+//! The jars are kept under `target/kafka/<version>`. Each broker is a JVM behind a small shell that reads this process's
+//! pipe: when the pipe closes, for whatever reason, the shell kills the JVM, so an interrupted run leaves nothing behind.
+
+use std::{
+    fs,
+    io::Write as _,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Mutex, OnceLock},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+/// The versions that every behaviour is tested on.
+pub const VERSIONS: [&str; 2] = ["4.3.1", "3.9.2"];
+/// How long a broker may take until it answers.
+const START_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// A cluster of real brokers. Each is killed when it is dropped.
+pub struct Kafka {
+    version: &'static str,
+    directory: PathBuf,
+    nodes: Vec<Mutex<Node>>,
+    _kept: tempfile::TempDir,
+}
+
+struct Node {
+    port: u16,
+    properties: PathBuf,
+    shell: Option<Child>,
+}
+
+/// The one-node cluster of a version that all tests of a run share; None (and a line on stderr) where there is no Java or
+/// no Maven. With `CI=true` that is a failure.
+pub fn shared(version: &'static str, test: &str) -> Option<&'static Kafka> {
+    static SHARED: [OnceLock<Option<Kafka>>; VERSIONS.len()] = [const { OnceLock::new() }; VERSIONS.len()];
+    let index = VERSIONS.iter().position(|known| *known == version).expect("a version of the list");
+    let kafka = SHARED[index].get_or_init(|| match missing() {
+        Some(_) => None,
+        None => Some(Kafka::start(version, 1).unwrap_or_else(|error| panic!("Kafka {version} does not start: {error:#}"))),
+    });
+    if kafka.is_none() {
+        skip(test);
+    }
+    kafka.as_ref()
+}
+
+/// Says that a test did not run and why, where `.ci/run` counts it.
+pub fn skip(test: &str) {
+    let missing = missing().unwrap_or("a part");
+    assert!(std::env::var("CI").is_err(), "{test} needs {missing}, and a CI run must not leave it out");
+    let line = format!("NOT RUN: {test} needs {missing} (Debian: apt-get install openjdk-17-jdk-headless maven)");
+    eprintln!("{line}");
+    let report = target_directory().join("tests-not-run");
+    let mut file = fs::OpenOptions::new().create(true).append(true).open(report).expect("target can be written");
+    writeln!(file, "{line}").expect("target can be written");
+}
+
+/// What real brokers need and this machine lacks.
+pub fn missing() -> Option<&'static str> {
+    let runs = |program: &str, argument: &str| {
+        Command::new(program).arg(argument).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
+    };
+    static MISSING: OnceLock<Option<&'static str>> = OnceLock::new();
+    *MISSING.get_or_init(|| match (runs("java", "-version"), runs("mvn", "-version")) {
+        (true, true) => None,
+        (false, _) => Some("a Java runtime (17 or newer)"),
+        (true, false) => Some("Maven"),
+    })
+}
+
+pub fn target_directory() -> PathBuf {
+    let exe = std::env::current_exe().expect("the test binary has a path");
+    // target/<profile>/deps/it-…
+    exe.ancestors().nth(3).expect("the test binary lies in the target directory").to_owned()
+}
+
+/// The class path of a Kafka version, fetched by Maven the first time.
+pub fn jars(version: &str) -> Result<PathBuf> {
+    let directory = target_directory().join("kafka").join(version);
+    let (lib, done) = (directory.join("lib"), directory.join("complete"));
+    fs::create_dir_all(&directory)?;
+    let lock = fs::File::create(directory.join("lock"))?;
+    lock.lock().context("locking the jars' directory")?;
+    if done.exists() {
+        return Ok(lib);
+    }
+    eprintln!("fetching Apache Kafka {version} by Maven (once; about 54 MB)");
+    fs::write(directory.join("pom.xml"), include_str!("kafka-pom.xml").replace("KAFKA_VERSION", version))?;
+    let output = Command::new("mvn")
+        .args(["-q", "-B", "-f"])
+        .arg(directory.join("pom.xml"))
+        .arg("dependency:copy-dependencies")
+        .arg(format!("-DoutputDirectory={}", lib.display()))
+        .output()
+        .context("running mvn")?;
+    ensure!(output.status.success(), "mvn failed: {}", String::from_utf8_lossy(&output.stdout));
+    fs::write(done, "")?;
+    Ok(lib)
+}
+
+impl Kafka {
+    /// Starts a cluster of combined broker and controller nodes.
+    pub fn start(version: &'static str, nodes: usize) -> Result<Self> {
+        Self::start_with(version, nodes, &[])
+    }
+
+    /// Starts a cluster with more broker properties.
+    pub fn start_with(version: &'static str, count: usize, more: &[(&str, &str)]) -> Result<Self> {
+        let lib = jars(version)?;
+        let kept = tempfile::Builder::new().prefix("kafka-").tempdir_in(target_directory().join("kafka"))?;
+        let directory = kept.path().to_owned();
+        let ports: Vec<(u16, u16)> = free_ports(count * 2)?.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
+        let voters: Vec<String> =
+            ports.iter().enumerate().map(|(index, (_, port))| format!("{}@127.0.0.1:{port}", index + 1)).collect();
+        let mut nodes = Vec::new();
+        for (index, (port, controller)) in ports.iter().enumerate() {
+            let id = index + 1;
+            let properties = directory.join(format!("node-{id}.properties"));
+            let mut text = format!(
+                "process.roles=broker,controller\nnode.id={id}\ncontroller.quorum.voters={}\n\
+                 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
+                 advertised.listeners=PLAINTEXT://127.0.0.1:{port}\ncontroller.listener.names=CONTROLLER\n\
+                 inter.broker.listener.name=PLAINTEXT\n\
+                 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\nlog.dirs={}\n",
+                voters.join(","),
+                directory.join(format!("data-{id}")).display(),
+            );
+            let replicas = count.min(3);
+            for topic in ["offsets.topic", "transaction.state.log", "share.coordinator.state.topic"] {
+                text += &format!("{topic}.replication.factor={replicas}\n");
+            }
+            text += &format!(
+                "transaction.state.log.min.isr=1\nshare.coordinator.state.topic.min.isr=1\n\
+                 default.replication.factor={replicas}\nmin.insync.replicas={}\n",
+                if count >= 3 { 2 } else { 1 }
+            );
+            text += "offsets.topic.num.partitions=5\ntransaction.state.log.num.partitions=5\n\
+                 group.initial.rebalance.delay.ms=0\ngroup.min.session.timeout.ms=1000\nbroker.session.timeout.ms=3000\n\
+                 group.coordinator.rebalance.protocols=classic,consumer\nnum.partitions=3\n\
+                 log.retention.check.interval.ms=1000\n";
+            for (key, value) in more {
+                text += &format!("{key}={value}\n");
+            }
+            fs::write(&properties, text)?;
+            let formatted = java(&lib)
+                .args(["kafka.tools.StorageTool", "format", "-t", "AAAAAAAAQACAAAAAAAAAAA", "-c"])
+                .arg(&properties)
+                .output()
+                .context("running StorageTool")?;
+            ensure!(
+                formatted.status.success(),
+                "formatting failed: {}{}",
+                String::from_utf8_lossy(&formatted.stdout),
+                String::from_utf8_lossy(&formatted.stderr)
+            );
+            nodes.push(Mutex::new(Node { port: *port, properties, shell: None }));
+        }
+        let kafka = Self { version, directory, nodes, _kept: kept };
+        for index in 0..count {
+            kafka.launch(index)?;
+        }
+        for index in 0..count {
+            kafka.wait_until_open(index)?;
+        }
+        Ok(kafka)
+    }
+
+    pub fn version(&self) -> &'static str {
+        self.version
+    }
+
+    /// `host:port` of every node.
+    pub fn bootstrap(&self) -> Vec<String> {
+        self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.lock().expect("not poisoned").port)).collect()
+    }
+
+    pub fn bootstrap_servers(&self) -> String {
+        self.bootstrap().join(",")
+    }
+
+    /// Kills a node with SIGKILL and waits until it is gone.
+    pub fn kill(&self, index: usize) {
+        let mut node = self.nodes[index].lock().expect("not poisoned");
+        if let Some(shell) = node.shell.take() {
+            end(shell);
+        }
+    }
+
+    /// Starts a killed node again and waits until it answers.
+    pub fn restart(&self, index: usize) -> Result<()> {
+        self.launch(index)?;
+        self.wait_until_open(index)
+    }
+
+    /// A tool of `kafka-tools`, with its class and arguments still to be given.
+    pub fn tool(&self) -> Command {
+        java(&jars(self.version).expect("they are there: the broker runs from them"))
+    }
+
+    fn launch(&self, index: usize) -> Result<()> {
+        let lib = jars(self.version)?;
+        let mut node = self.nodes[index].lock().expect("not poisoned");
+        let log = fs::File::create(self.directory.join(format!("node-{}.log", index + 1)))?;
+        // The JVM gets /dev/null as input; only the shell holds the pipe.
+        let script = r#""$@" </dev/null & jvm=$!; trap 'kill -9 $jvm' TERM; cat >/dev/null; kill -9 $jvm; wait"#;
+        let mut command = Command::new("sh");
+        command.args(["-c", script, "kafka", "java", "-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp"]);
+        command.arg(format!("{}/*", lib.display())).arg("kafka.Kafka").arg(&node.properties);
+        command.stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log);
+        node.shell = Some(command.spawn().context("starting a broker")?);
+        Ok(())
+    }
+
+    fn wait_until_open(&self, index: usize) -> Result<()> {
+        let port = self.nodes[index].lock().expect("not poisoned").port;
+        let until = Instant::now() + START_TIMEOUT;
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            if Instant::now() > until {
+                let log = fs::read_to_string(self.directory.join(format!("node-{}.log", index + 1)))?;
+                bail!("node {} does not answer: {log}", index + 1);
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Kafka {
+    fn drop(&mut self) {
+        for index in 0..self.nodes.len() {
+            self.kill(index);
+        }
+    }
+}
+
+/// Closing the pipe is the order to kill; waiting makes sure of it.
+fn end(mut shell: Child) {
+    drop(shell.stdin.take());
+    let _ = shell.wait();
+}
+
+fn java(lib: &Path) -> Command {
+    let mut command = Command::new("java");
+    command.args(["-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp"]).arg(format!("{}/*", lib.display()));
+    command
+}
+
+/// Ports that were free a moment ago.
+pub fn free_ports(count: usize) -> Result<Vec<u16>> {
+    let listeners: Vec<TcpListener> =
+        (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<std::io::Result<_>>()?;
+    Ok(listeners.iter().map(|listener| listener.local_addr().map(|a| a.port())).collect::<std::io::Result<_>>()?)
+}
