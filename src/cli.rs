@@ -44,27 +44,49 @@ const EXAMPLES: &str = "Examples:
 Every setting can also come from the environment: kafka-producer.bootstrap.servers is
 KAFKA_PRODUCER_BOOTSTRAP_SERVERS. The log level is logging.filter, e.g. --set logging.filter=debug.";
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 struct Configuration {
     /// A directory with configuration files (values.yml, kafka-producer.yml, …); may be given several times, the first that has a file
     /// wins. Default: LIGHT_4J_CONFIG_DIR of the environment; without it, the built-in defaults.
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, value_name = "DIR")]
     config_dir: Vec<PathBuf>,
     /// Sets one value above all files and the environment; may be given several times
-    #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = key_and_value)]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value)]
     set: Vec<(String, String)>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Print the effective configuration, each value with where it comes from, secrets masked
-    Config,
+    Config {
+        #[command(flatten)]
+        configuration: Configuration,
+    },
     /// Ask a running sidecar whether it is ready: exit code 0 if it is, 1 if not (for containers without a shell)
     Healthcheck {
         /// The page to ask [default: /health/readiness on the probes port, else on the data port]
         #[arg(long, value_name = "URL")]
         url: Option<String>,
+        #[command(flatten)]
+        configuration: Configuration,
     },
+}
+
+impl Arguments {
+    /// What stands before the command, then what stands behind it.
+    fn configuration(&self) -> Configuration {
+        let (Configuration { mut config_dir, mut set }, behind) = match &self.command {
+            None => (self.configuration.clone(), None),
+            Some(Command::Config { configuration } | Command::Healthcheck { configuration, .. }) => {
+                (self.configuration.clone(), Some(configuration.clone()))
+            }
+        };
+        if let Some(behind) = behind {
+            config_dir.extend(behind.config_dir);
+            set.extend(behind.set);
+        }
+        Configuration { config_dir, set }
+    }
 }
 
 fn key_and_value(text: &str) -> Result<(String, String), String> {
@@ -84,15 +106,15 @@ pub(crate) fn run() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(WRONG_CONFIGURATION) } else { ExitCode::SUCCESS };
         }
     };
-    let loaded = || config::load(sources(&arguments.configuration, std::env::vars_os()));
+    let loaded = || config::load(sources(arguments.configuration(), std::env::vars_os()));
     match &arguments.command {
-        Some(Command::Healthcheck { url: Some(url) }) => healthcheck::run(url),
+        Some(Command::Healthcheck { url: Some(url), .. }) => healthcheck::run(url),
         command => match (loaded(), command) {
             (Err(faults), _) => {
                 complain(&faults.to_string());
                 ExitCode::from(WRONG_CONFIGURATION)
             }
-            (Ok(loaded), Some(Command::Config)) => print_configuration(&loaded),
+            (Ok(loaded), Some(Command::Config { .. })) => print_configuration(&loaded),
             (Ok(loaded), Some(Command::Healthcheck { .. })) => healthcheck::run(&healthcheck::page(&loaded.settings)),
             (Ok(loaded), None) => sidecar::run(loaded),
         },
@@ -100,16 +122,15 @@ pub(crate) fn run() -> ExitCode {
 }
 
 fn sources(
-    configuration: &Configuration,
+    configuration: Configuration,
     environment: impl Iterator<Item = (std::ffi::OsString, std::ffi::OsString)>,
 ) -> Sources {
     // A variable that is no text cannot be a setting of ours.
-    let env: BTreeMap<String, String> = environment
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
+    let env: BTreeMap<String, String> =
+        environment.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect();
     Sources {
-        config_dirs: configuration.config_dir.clone(),
-        set: configuration.set.clone(),
+        config_dirs: configuration.config_dir,
+        set: configuration.set,
         env,
         memory_limit: config::memory_limit(),
         ..Sources::default()
@@ -145,13 +166,21 @@ mod tests {
 
     #[test]
     fn settings_keep_everything_after_the_first_equals_sign() {
-        let arguments =
-            Arguments::try_parse_from(["kafka-sidecar", "--set", "a.b=c=d", "config", "--set", " e =", "--config-dir", "/x"])
-                .expect("fine");
-        let sources = sources(&arguments.configuration, std::iter::empty());
+        let arguments = Arguments::try_parse_from([
+            "kafka-sidecar",
+            "--set",
+            "a.b=c=d",
+            "config",
+            "--set",
+            " e =",
+            "--config-dir",
+            "/x",
+        ])
+        .expect("fine");
+        let sources = sources(arguments.configuration(), std::iter::empty());
         assert_eq!(sources.set, [("a.b".to_owned(), "c=d".to_owned()), ("e".to_owned(), String::new())]);
         assert_eq!(sources.config_dirs, [PathBuf::from("/x")]);
-        assert!(matches!(arguments.command, Some(Command::Config)));
+        assert!(matches!(arguments.command, Some(Command::Config { .. })));
         assert!(Arguments::try_parse_from(["kafka-sidecar", "--set", "a"]).is_err());
     }
 

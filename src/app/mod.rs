@@ -8,11 +8,13 @@
 //!
 //! It knows no Kafka request and no JSON. [`Sidecar`] is its main type; [`Parts`] is what it is built from.
 
+mod compose;
 mod tasks;
 mod watch;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+pub(crate) use compose::compose;
 use futures_util::future::BoxFuture;
 use protocol::budget::Budget;
 use tasks::{Ended, Running, Tasks};
@@ -28,11 +30,7 @@ use crate::{
         listener::{BindError, Listener, ListenerLimits},
     },
     produce::{AuditSink, Encode, Flow, Sink},
-    telemetry::{
-        metrics::Metrics,
-        process::Process,
-        samples::Source,
-    },
+    telemetry::{metrics::Metrics, process::Process, samples::Source},
 };
 
 /// What is kept of the grace period for what comes after the reactive consumer: at most this, at most a quarter.
@@ -220,10 +218,19 @@ impl<S: Sink> Sidecar<S> {
 
     /// Runs until told to stop or until a task ends that must not; then shuts down. The last line of the log says how it ended.
     pub(crate) async fn run(mut self, stop: &Stop) -> End {
-        let crash = tokio::select! {
-            biased;
-            () = stop.drain.cancelled() => None,
-            ended = self.tasks.next_end() => Some(ended),
+        let started = Instant::now();
+        let mut announced = false;
+        let crash = loop {
+            tokio::select! {
+                biased;
+                () = stop.drain.cancelled() => break None,
+                ended = self.tasks.next_end() => break Some(ended),
+                () = self.health.ready(), if !announced => {
+                    announced = true;
+                    let after_ms = started.elapsed().as_millis() as u64;
+                    tracing::info!(data = %self.data_address(), probes = ?self.probes_address(), after_ms, "ready");
+                }
+            }
         };
         if let Some(Ended { name, result }) = &crash {
             let reason = result.as_ref().err().map_or("it ended by itself", String::as_str);
@@ -265,10 +272,10 @@ impl<S: Sink> Sidecar<S> {
             end(task, consumer_deadline, &mut left).await;
         }
         data.close(deadline, &mut left).await;
-        if let Some(produce) = produce {
-            if tokio::time::timeout_at(deadline, produce.flow().finished()).await.is_err() {
-                left.push(format!("{} produce requests without all outcomes", produce.flow().in_progress()));
-            }
+        if let Some(produce) = produce
+            && tokio::time::timeout_at(deadline, produce.flow().finished()).await.is_err()
+        {
+            left.push(format!("{} produce requests without all outcomes", produce.flow().in_progress()));
         }
         for (task, stop) in writers {
             stop.cancel();
@@ -295,7 +302,7 @@ impl Serving {
         let cut_at_deadline = async {
             tokio::time::sleep_until(deadline).await;
             cut.cancel();
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         // The listener ends by itself soon after the cut, and says how many connections that took.
         let last = deadline + Duration::from_millis(500);

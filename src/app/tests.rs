@@ -89,7 +89,9 @@ async fn everything_is_taken_down_in_order_and_the_data_listener_serves_while_th
         let log = log.clone();
         stoppable("consumer", &log.clone(), async move {
             let answer = post(address.await.expect("started")).await;
-            log.lock().expect("lock").push(format!("produced during the drain: {}", answer.starts_with("HTTP/1.1 200")));
+            log.lock()
+                .expect("lock")
+                .push(format!("produced during the drain: {}", answer.starts_with("HTTP/1.1 200")));
             Ok(())
         })
     };

@@ -27,11 +27,8 @@ pub(crate) fn run(loaded: Loaded) -> ExitCode {
         tracing::warn!("{warning}");
     }
     let workers = std::thread::available_parallelism().map_or(1, |processors| processors.get().min(MAX_WORKERS));
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(workers)
-        .thread_name("sidecar")
-        .enable_all()
-        .build();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(workers).thread_name("sidecar").enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -59,9 +56,9 @@ async fn serve(loaded: Loaded) -> ExitCode {
         "starting"
     );
     let metrics = Metrics::new();
-    let started = match app::compose(&settings, Budgets::new(settings.sidecar.memory_budget), &metrics).await {
+    let started = match app::compose(&settings, Budgets::new(settings.sidecar.memory_budget)) {
         Ok(parts) => Sidecar::start(&settings, parts, metrics).await.map_err(|error| chain(&error)),
-        Err(reason) => Err(reason),
+        Err(error) => Err(chain(&error)),
     };
     match started {
         Ok(sidecar) => match sidecar.run(&stop).await {

@@ -4,14 +4,13 @@
 
 use std::sync::Arc;
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use protocol::producer::ProduceRecord;
 use serde_json::value::RawValue;
 
 use crate::{
     config::settings::Format,
-    record::{CORRELATION_ID, TRACEABILITY_ID},
+    record::{CORRELATION_ID, TRACEABILITY_ID, new_correlation_id},
 };
 
 /// A record that was parsed and is fit to be encoded. Keys and values are raw JSON text, so that number text, duplicate keys and
@@ -109,11 +108,6 @@ fn text_of(raw: &RawValue) -> Option<String> {
         text if text.starts_with('"') => Some(serde_json::from_str(text).unwrap_or_else(|_| text.to_owned())),
         text => Some(text.to_owned()),
     }
-}
-
-/// A time-ordered id of 22 characters: a version 7 UUID in URL-safe base64 without padding.
-pub(crate) fn new_correlation_id() -> String {
-    URL_SAFE_NO_PAD.encode(uuid::Uuid::now_v7().as_bytes())
 }
 
 /// Why a topic cannot have this name, by Kafka's rules; None if it can.

@@ -1,0 +1,182 @@
+//! From settings to parts: which clients, writers and flows this process has.
+//!
+//! It opens nothing that listens and waits for nobody. [`compose`] is the way in.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::FutureExt as _;
+use protocol::{client::Client, cluster::ClusterConfig, producer::Producer};
+
+use super::{Budgets, Check, CloseProducer, Parts};
+use crate::{
+    backend::{Backend, BackendCall as _},
+    config::settings::{Connection, Settings},
+    format,
+};
+
+/// Why the parts cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ComposeError {
+    #[error("bootstrap.servers: {0:?} is not host:port")]
+    Bootstrap(String),
+    #[error("the producer cannot be started")]
+    Producer(#[source] protocol::producer::ConfigError),
+    #[error("the backend cannot be called")]
+    Backend(#[from] crate::backend::BackendError),
+}
+
+/// For the client's own tasks once its producers and consumers are closed.
+const CLIENT_CLOSE: Duration = Duration::from_millis(500);
+
+/// Clients by the settings that made them, so that parts with equal settings share sockets and metadata.
+#[derive(Default)]
+pub(crate) struct Clients(Vec<(String, Client)>);
+
+impl Clients {
+    pub(crate) fn get(&mut self, connection: &Connection, fetching_bytes: usize) -> Result<Client, ComposeError> {
+        let settings = format!("{connection:?}");
+        if let Some((_, client)) = self.0.iter().find(|(known, _)| *known == settings) {
+            return Ok(client.clone());
+        }
+        let client = Client::new(cluster_config(connection, fetching_bytes)?);
+        self.0.push((settings, client.clone()));
+        Ok(client)
+    }
+}
+
+/// Builds what the settings ask for. Brokers and backend may be away: nothing is waited for.
+pub(crate) fn compose(settings: &Settings, budgets: Budgets) -> Result<Parts<Producer>, ComposeError> {
+    let mut clients = Clients::default();
+    let fetching = budgets.fetching.limit();
+    let connection = if settings.parts.producer {
+        &settings.producer.connection
+    } else if settings.parts.reactive {
+        &settings.consumer.connection
+    } else {
+        &settings.admin.connection
+    };
+    let client = clients.get(connection, fetching)?;
+    let brokers = brokers_check(client.clone(), settings.admin.health_timeout);
+
+    let backend = settings
+        .health
+        .downstream_enabled
+        .then(|| Backend::new(&settings.consumer.backend, &settings.client, &settings.health))
+        .transpose()?;
+
+    let producer = settings
+        .parts
+        .producer
+        .then(|| client.producer(settings.producer.kafka.clone(), budgets.producing))
+        .transpose()
+        .map_err(ComposeError::Producer)?;
+
+    Ok(Parts {
+        produce: producer.clone().map(|producer| (producer, encode as _)),
+        produce_audit: None,
+        consumer: None,
+        writers: Vec::new(),
+        close_producer: Some(close(producer, clients)),
+        brokers,
+        backend: backend.map(backend_check),
+        numbers: Vec::new(),
+        bodies: budgets.bodies,
+    })
+}
+
+fn encode(
+    kind: crate::config::settings::Format,
+    raw: &serde_json::value::RawValue,
+) -> Result<Option<bytes::Bytes>, String> {
+    format::encode(kind, raw).map_err(|reason| reason.to_string())
+}
+
+fn brokers_check(client: Client, timeout: Duration) -> Check {
+    Arc::new(move || {
+        let client = client.clone();
+        async move {
+            match tokio::time::timeout(timeout, client.admin().describe_cluster()).await {
+                Ok(_) => Ok(()),
+                Err(_) => Err(match client.cluster().trouble() {
+                    Some(trouble) => trouble.to_string(),
+                    None => format!("no broker answered within {} ms", timeout.as_millis()),
+                }),
+            }
+        }
+        .boxed()
+    })
+}
+
+fn backend_check(backend: Backend) -> Check {
+    let backend = Arc::new(backend);
+    Arc::new(move || {
+        let backend = backend.clone();
+        async move { backend.healthy().await }.boxed()
+    })
+}
+
+fn close(producer: Option<Producer>, clients: Clients) -> CloseProducer {
+    Box::new(move |timeout| {
+        async move {
+            let deadline = Instant::now() + timeout;
+            let left = match producer {
+                Some(producer) => producer.close(timeout).await,
+                None => 0,
+            };
+            for (_, client) in clients.0 {
+                let rest = deadline.saturating_duration_since(Instant::now()).min(CLIENT_CLOSE);
+                if !client.close(rest).await {
+                    tracing::debug!("tasks of a Kafka client were still running at the end");
+                }
+            }
+            left
+        }
+        .boxed()
+    })
+}
+
+fn cluster_config(connection: &Connection, fetching_bytes: usize) -> Result<ClusterConfig, ComposeError> {
+    let bootstrap: Result<Vec<_>, _> =
+        connection.bootstrap_servers.iter().map(|server| host_and_port(server)).collect();
+    let mut config = ClusterConfig::new(bootstrap?);
+    config.client_id.clone_from(&connection.client_id);
+    config.metadata_max_age = connection.metadata_max_age;
+    config.request_timeout = connection.request_timeout;
+    config.connect_timeout = connection.connect_timeout;
+    config.retry_backoff = connection.retry_backoff;
+    config.retry_backoff_max = connection.retry_backoff_max;
+    config.reconnect_backoff = connection.reconnect_backoff;
+    config.reconnect_backoff_max = connection.reconnect_backoff_max;
+    config.max_fetch_response_bytes = fetching_bytes;
+    Ok(config)
+}
+
+fn host_and_port(server: &str) -> Result<(String, u16), ComposeError> {
+    let parsed = server.rsplit_once(':').and_then(|(host, port)| {
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        Some((host.to_owned(), port.parse().ok()?)).filter(|(host, _)| !host.is_empty())
+    });
+    parsed.ok_or_else(|| ComposeError::Bootstrap(server.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bootstrap_servers_are_host_and_port() {
+        for (text, expected) in [
+            ("kafka:9092", Some(("kafka", 9092))),
+            ("[::1]:9092", Some(("::1", 9092))),
+            ("kafka", None),
+            (":9092", None),
+            ("kafka:x", None),
+        ] {
+            let found = host_and_port(text).ok();
+            assert_eq!(found.as_ref().map(|(host, port)| (host.as_str(), *port)), expected, "{text}");
+        }
+    }
+}
