@@ -8,7 +8,7 @@ use protocol::{consumer::ConsumerConfig, producer::ProducerConfig};
 
 /// Everything, after defaults, files, environment and `--set`.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub(crate) struct Settings {
     pub parts: Parts,
     pub server: Server,
     pub producer: Producer,
@@ -22,7 +22,7 @@ pub struct Settings {
 
 /// Which parts run, by the hook lists or by their absence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Parts {
+pub(crate) struct Parts {
     pub producer: bool,
     pub reactive: bool,
     pub admin: bool,
@@ -30,7 +30,7 @@ pub struct Parts {
 
 /// server.yml.
 #[derive(Debug, Clone)]
-pub struct Server {
+pub(crate) struct Server {
     /// `server.ip` and `server.httpPort`: the data listener, 127.0.0.1:8080 by default.
     pub http: SocketAddr,
     pub service_id: String,
@@ -43,7 +43,7 @@ pub struct Server {
 
 /// How to reach a cluster: bootstrap.servers and what belongs to the connection.
 #[derive(Debug, Clone)]
-pub struct Connection {
+pub(crate) struct Connection {
     /// host:port, at least one.
     pub bootstrap_servers: Vec<String>,
     pub client_id: String,
@@ -60,7 +60,7 @@ pub struct Connection {
 
 /// The six formats; schema formats are parsed and refused until a registry client exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Format {
+pub(crate) enum Format {
     Binary,
     Json,
     Avro,
@@ -71,7 +71,7 @@ pub enum Format {
 
 /// kafka-producer.yml.
 #[derive(Debug, Clone)]
-pub struct Producer {
+pub(crate) struct Producer {
     pub connection: Connection,
     pub kafka: ProducerConfig,
     pub key_format: Format,
@@ -87,7 +87,7 @@ pub struct Producer {
 
 /// The audit keys, which kafka-producer.yml and kafka-consumer.yml both have.
 #[derive(Debug, Clone)]
-pub struct Audit {
+pub(crate) struct Audit {
     pub enabled: bool,
     pub target: AuditTarget,
     pub topic: String,
@@ -100,14 +100,14 @@ pub struct Audit {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AuditTarget {
+pub(crate) enum AuditTarget {
     Topic,
     LogFile,
 }
 
 /// kafka-consumer.yml.
 #[derive(Debug, Clone)]
-pub struct Consumer {
+pub(crate) struct Consumer {
     pub connection: Connection,
     /// Topics, group.id, auto.offset.reset, fetch sizes, … (`kafka.topics` is empty if no topic is configured).
     pub kafka: ConsumerConfig,
@@ -123,7 +123,7 @@ pub struct Consumer {
 }
 
 #[derive(Debug, Clone)]
-pub struct DeadLetter {
+pub(crate) struct DeadLetter {
     pub enabled: bool,
     /// `deadLetterTopicExt`, .dlq
     pub topic_ext: String,
@@ -133,7 +133,7 @@ pub struct DeadLetter {
 
 /// Where the backend is and how long it may take.
 #[derive(Debug, Clone)]
-pub struct Backend {
+pub(crate) struct Backend {
     /// `backendApiHost`, scheme and authority without a trailing slash: https://localhost:8444.
     pub host: String,
     /// `backendApiPath`, /kafka/records.
@@ -146,7 +146,7 @@ pub struct Backend {
 
 /// How records become backend calls.
 #[derive(Debug, Clone)]
-pub struct Dispatch {
+pub(crate) struct Dispatch {
     /// `batchMaxRecords`, default `max.poll.records` (100).
     pub max_records: usize,
     /// `requestMaxBytes`, 204800: decoded key and value bytes of a batch; always at least one record.
@@ -171,7 +171,7 @@ pub struct Dispatch {
 
 /// `badRecordPolicy`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BadRecordPolicy {
+pub(crate) enum BadRecordPolicy {
     DeadLetter,
     Skip,
     Stop,
@@ -179,7 +179,7 @@ pub enum BadRecordPolicy {
 
 /// kafka-admin.yml.
 #[derive(Debug, Clone)]
-pub struct Admin {
+pub(crate) struct Admin {
     pub connection: Connection,
     /// Bounds the health check's cluster question; 200 ms.
     pub health_timeout: Duration,
@@ -187,7 +187,7 @@ pub struct Admin {
 
 /// health.yml.
 #[derive(Debug, Clone)]
-pub struct Health {
+pub(crate) struct Health {
     pub enabled: bool,
     pub use_json: bool,
     pub timeout: Duration,
@@ -198,7 +198,7 @@ pub struct Health {
 
 /// client.yml: how the backend is trusted.
 #[derive(Debug, Clone)]
-pub struct Client {
+pub(crate) struct Client {
     /// `client.verifyHostname`, true.
     pub verify_hostname: bool,
     /// `client.caFile`: PEM certificates.
@@ -216,7 +216,7 @@ pub struct Client {
 
 /// sidecar.yml: settings that belong to no file of the old system.
 #[derive(Debug, Clone)]
-pub struct Sidecar {
+pub(crate) struct Sidecar {
     /// `sidecar.probesIp`:`sidecar.probesPort`, 0.0.0.0:9404; None = off (port 0).
     pub probes: Option<SocketAddr>,
     /// Whether the probes address was written down (then a taken port is an error, not a warning).
@@ -241,7 +241,7 @@ pub struct Sidecar {
 
 /// Logs.
 #[derive(Debug, Clone)]
-pub struct Logging {
+pub(crate) struct Logging {
     /// A tracing filter: `info`, or `info,protocol=debug`.
     pub filter: String,
     pub json: bool,
@@ -249,14 +249,14 @@ pub struct Logging {
 
 /// A value that never shows itself in a log or in the effective configuration.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub(crate) struct Secret(String);
 
 impl Secret {
-    pub fn new(value: impl Into<String>) -> Self {
+    pub(crate) fn new(value: impl Into<String>) -> Self {
         Self(value.into())
     }
 
-    pub fn reveal(&self) -> &str {
+    pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
 }
