@@ -85,12 +85,14 @@ impl Admin {
             .with_num_partitions(partitions)
             .with_replication_factor(-1);
         let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-        let build = move |_| CreateTopicsRequest::default().with_topics(vec![topic.clone()]).with_timeout_ms(timeout_ms);
+        let build =
+            move |_| CreateTopicsRequest::default().with_topics(vec![topic.clone()]).with_timeout_ms(timeout_ms);
         let controller = self.cluster.metadata().controller;
         // Brokers of a KRaft cluster forward it; older ones want it sent to the controller.
         let (_, answer) = match controller {
             Some(node) => {
-                let asked = self.cluster.call::<CreateTopicsRequest>(node, Purpose::General, timeout, build.clone()).await;
+                let asked =
+                    self.cluster.call::<CreateTopicsRequest>(node, Purpose::General, timeout, build.clone()).await;
                 match asked {
                     Ok(answer) => answer,
                     Err(_) => self.cluster.call_any(timeout, build).await.map_err(AdminError::Unanswered)?,

@@ -49,7 +49,8 @@ fn check(root: &Path, floors: &[&[&str]]) {
     let mut seen = 0;
     for file in rust_files(&root) {
         let relative = file.strip_prefix(&root).expect("below the root");
-        let module = relative.iter().next().and_then(|first| Path::new(first).file_stem()).and_then(|stem| stem.to_str());
+        let module =
+            relative.iter().next().and_then(|first| Path::new(first).file_stem()).and_then(|stem| stem.to_str());
         let module = module.expect("a name in ASCII");
         let Some(own) = floor_of.get(module) else {
             offenders.push(format!("{}: the module {module} stands on no floor", relative.display()));
@@ -75,7 +76,7 @@ fn check(root: &Path, floors: &[&[&str]]) {
             }
         }
     }
-    assert!(seen > floors.len(), "the scan found almost nothing below {}", root.display());
+    assert!(seen > 3, "the scan found almost nothing below {}", root.display());
     assert!(offenders.is_empty(), "upward or sideways arrows:\n{}", offenders.join("\n"));
 }
 
@@ -88,7 +89,10 @@ fn crate_names(line: &str) -> Vec<String> {
         }
         let rest = &line[position + found.len()..];
         match rest.strip_prefix('{') {
-            Some(list) => names.extend(list.split([',', '}']).map(|item| first_segment(item.trim()))),
+            Some(list) => {
+                let list = list.split_once('}').map_or(list, |(inside, _)| inside);
+                names.extend(list.split(',').map(|item| first_segment(item.trim())).filter(|name| !name.is_empty()));
+            }
             None => names.push(first_segment(rest)),
         }
     }

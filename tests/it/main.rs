@@ -1,1 +1,5 @@
+//! Integration tests: one binary.
 
+mod client;
+mod layers;
+mod support;

@@ -12,7 +12,6 @@ mod throttled;
 
 use std::{
     collections::BTreeMap,
-    future::Future,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -223,13 +222,13 @@ impl Cluster {
         purpose: Purpose,
         timeout: Duration,
         build: impl FnOnce(i16) -> R + Send + 'static,
-    ) -> impl Future<Output = Result<(i16, R::Response), RequestError>> + Send + 'static
+    ) -> BoxFuture<Result<(i16, R::Response), RequestError>>
     where
         R: Request + 'static,
         R::Response: Throttled + Send,
     {
         let sent = self.send::<R>(node, purpose, timeout, true, build);
-        async move {
+        Box::pin(async move {
             let (connection, answer) = sent?;
             let answer = answer.await?.ok_or_else(|| {
                 let cause = "an answer was expected";
@@ -239,7 +238,7 @@ impl Cluster {
                 })
             })?;
             decode::<R>(&connection, answer)
-        }
+        })
     }
 
     /// Like [`Cluster::call`], for answers that are read elsewhere, or (`expects_answer: false`) not given at all.
@@ -250,16 +249,16 @@ impl Cluster {
         timeout: Duration,
         expects_answer: bool,
         build: impl FnOnce(i16) -> R + Send + 'static,
-    ) -> impl Future<Output = Result<(Connection, Option<Answer>), RequestError>> + Send + 'static
+    ) -> BoxFuture<Result<(Connection, Option<Answer>), RequestError>>
     where
         R: Request + 'static,
     {
         let sent = self.send::<R>(node, purpose, timeout, expects_answer, build);
-        async move {
+        Box::pin(async move {
             let (connection, answer) = sent?;
             let answer = answer.await?;
             Ok((connection, answer))
-        }
+        })
     }
 
     fn send<R: Request + 'static>(

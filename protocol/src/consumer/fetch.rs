@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    future::Future,
     sync::Arc,
 };
 
@@ -22,7 +21,7 @@ use super::{
 };
 use crate::{
     cluster::{Broker, Cluster, NodeId, Purpose},
-    connection::RequestError,
+    connection::{BoxFuture, RequestError},
     error_code::ErrorCode,
     record::AbortedTransaction,
 };
@@ -76,15 +75,15 @@ pub(super) fn ask(
     config: &ConsumerConfig,
     plan: Plan,
     names: BTreeSet<(Uuid, Arc<str>)>,
-) -> impl Future<Output = Result<FetchAnswer, RequestError>> + Send + 'static + use<> {
+) -> BoxFuture<Result<FetchAnswer, RequestError>> {
     let timeout = config.request_timeout + config.fetch_max_wait;
     let config = config.clone();
     let asked = cluster
         .call::<FetchRequest>(leader, Purpose::Fetch(socket), timeout, move |version| request(version, &config, plan));
-    async move {
+    Box::pin(async move {
         let (version, answer) = asked.await?;
         Ok(read(version, answer, &names))
-    }
+    })
 }
 
 fn request(version: i16, config: &ConsumerConfig, plan: Plan) -> FetchRequest {
@@ -105,7 +104,11 @@ fn request(version: i16, config: &ConsumerConfig, plan: Plan) -> FetchRequest {
             Some(current) if last.as_ref() == Some(&this) => current.partitions.push(asked),
             _ => {
                 let mut entry = FetchTopic::default().with_partitions(vec![asked]);
-                if version >= BY_TOPIC_ID { entry.topic_id = this.1 } else { entry.topic = name(&this.0) }
+                if version >= BY_TOPIC_ID {
+                    entry.topic_id = this.1;
+                } else {
+                    entry.topic = name(&this.0);
+                }
                 topics.push(entry);
                 last = Some(this);
             }

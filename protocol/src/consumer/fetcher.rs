@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     ConsumerConfig, Fault, FaultKind, Lease, OffsetReset,
     fetch::{self, FetchAnswer, FetchedPartition},
-    lookup::{self, Found},
+    lookup::{self, Found, ToCheck},
     position::{self, FetchError, Phase, Position, Validation},
     session::{FetchSession, Key, Wanted},
     stream::{Chunk, Feed},
@@ -77,9 +77,21 @@ struct Source {
 
 /// What came back from the network.
 enum Done {
-    Fetched { node: NodeId, source: usize, asked: BTreeMap<Key, Asked>, memory: Reservation, answer: Result<FetchAnswer, RequestError> },
-    Ends { asked: Vec<(Key, u64)>, answer: Result<Vec<Found>, RequestError> },
-    Epochs { asked: Vec<(Key, u64)>, answer: Result<Vec<Found>, RequestError> },
+    Fetched {
+        node: NodeId,
+        source: usize,
+        asked: BTreeMap<Key, Asked>,
+        memory: Reservation,
+        answer: Result<FetchAnswer, RequestError>,
+    },
+    Ends {
+        asked: Vec<(Key, u64)>,
+        answer: Result<Vec<Found>, RequestError>,
+    },
+    Epochs {
+        asked: Vec<(Key, u64)>,
+        answer: Result<Vec<Found>, RequestError>,
+    },
 }
 
 /// One partition of a fetch request, to recognise a seek or a new lease that came meanwhile.
@@ -200,7 +212,7 @@ impl Fetcher {
         let metadata = self.cluster.metadata();
         let mut next = now + self.cluster.config().metadata_max_age;
         let mut resets: BTreeMap<NodeId, Vec<(Key, i64)>> = BTreeMap::new();
-        let mut checks: BTreeMap<NodeId, Vec<(Key, (Position, i32))>> = BTreeMap::new();
+        let mut checks: BTreeMap<NodeId, Vec<ToCheck>> = BTreeMap::new();
         let mut fetches: BTreeMap<NodeId, BTreeMap<Key, Wanted>> = BTreeMap::new();
         let mut leaderless = false;
         let full = self.full_at();
@@ -288,7 +300,7 @@ impl Fetcher {
         }));
     }
 
-    fn ask_epochs(&mut self, leader: NodeId, positions: Vec<(Key, (Position, i32))>) {
+    fn ask_epochs(&mut self, leader: NodeId, positions: Vec<ToCheck>) {
         let asked = self.mark_busy(positions.iter().map(|(key, _)| key.clone()));
         let cluster = self.cluster.clone();
         self.requests.push(Box::pin(async move {
@@ -322,9 +334,8 @@ impl Fetcher {
         let socket = self.first_socket + source as u32;
         let names = asked.iter().map(|(key, asked)| (asked.wanted.topic_id, key.0.clone())).collect();
         let answer = fetch::ask(&self.cluster, leader, socket, &self.config, plan, names);
-        self.requests.push(Box::pin(async move {
-            Done::Fetched { node: leader, source, asked, memory, answer: answer.await }
-        }));
+        self.requests
+            .push(Box::pin(async move { Done::Fetched { node: leader, source, asked, memory, answer: answer.await } }));
     }
 
     fn take(&mut self, done: Done) {
@@ -399,7 +410,9 @@ impl Fetcher {
                     partition.backoff.reset();
                 }
             }
-            Validation::Truncated { end } => self.truncated(&found.key, position, Position { offset: end, epoch: found.epoch }),
+            Validation::Truncated { end } => {
+                self.truncated(&found.key, position, Position { offset: end, epoch: found.epoch });
+            }
             Validation::Again { refresh } => {
                 if refresh {
                     self.cluster.request_refresh();
@@ -524,7 +537,9 @@ impl Fetcher {
         memory: &mut Reservation,
     ) {
         let key = fetched.key.clone();
-        let Some(Phase::Fetching(position)) = self.partitions.get(&key).map(|partition| partition.phase) else { return };
+        let Some(Phase::Fetching(position)) = self.partitions.get(&key).map(|partition| partition.phase) else {
+            return;
+        };
         if let Some((epoch, end)) = fetched.diverging {
             self.truncated(&key, position, Position { offset: end, epoch });
             return;
@@ -660,7 +675,9 @@ impl Walk {
             if batch.header.last_offset() < self.position.offset {
                 continue;
             }
-            if self.check_crcs && let Err(error) = batch.verify_crc() {
+            if self.check_crcs
+                && let Err(error) = batch.verify_crc()
+            {
                 return Some((batch.header.base_offset, FaultKind::CorruptBatch(error.to_string())));
             }
             let (offset, next_offset) = (self.position.offset, batch.header.next_offset());

@@ -38,9 +38,12 @@ fn name(topic: &str) -> TopicName {
     TopicName(StrBytes::from_string(topic.to_owned()))
 }
 
+/// A topic with an item for each of some partitions.
+type OfTopic<T> = (Arc<str>, Vec<(i32, T)>);
+
 /// Items of one topic after the other, grouped.
-fn by_topic<T>(items: Vec<(Key, T)>) -> Vec<(Arc<str>, Vec<(i32, T)>)> {
-    let mut topics: Vec<(Arc<str>, Vec<(i32, T)>)> = Vec::new();
+fn by_topic<T>(items: Vec<(Key, T)>) -> Vec<OfTopic<T>> {
+    let mut topics: Vec<OfTopic<T>> = Vec::new();
     for ((topic, partition), item) in items {
         match topics.last_mut() {
             Some((last, partitions)) if *last == topic => partitions.push((partition, item)),
@@ -88,11 +91,14 @@ pub(crate) async fn list_offsets(
     Ok(found)
 }
 
+/// A position to validate, and the leader epoch of its partition as we know it.
+pub(super) type ToCheck = (Key, (Position, i32));
+
 /// Where the epochs of these positions end in the leader's log; `current` is the leader epoch as we know it.
 pub(super) async fn epoch_ends(
     cluster: &Cluster,
     leader: NodeId,
-    positions: Vec<(Key, (Position, i32))>,
+    positions: Vec<ToCheck>,
 ) -> Result<Vec<Found>, RequestError> {
     let timeout = cluster.config().request_timeout;
     let build = move |_| {

@@ -65,7 +65,7 @@ pub struct ConsumerConfig {
     pub offset_reset: OffsetReset,
     /// `isolation.level`, read_committed.
     pub isolation: Isolation,
-    /// `partition.assignment.strategy`, [cooperative-sticky, range] in order of preference.
+    /// `partition.assignment.strategy`, [cooperative-sticky]; a list with range in it is eager as a whole, as in Java.
     pub assignors: Vec<Assignor>,
     /// `session.timeout.ms`, 45 s.
     pub session_timeout: Duration,
@@ -96,7 +96,7 @@ impl Default for ConsumerConfig {
             topics: Vec::new(),
             offset_reset: OffsetReset::Earliest,
             isolation: Isolation::ReadCommitted,
-            assignors: vec![Assignor::CooperativeSticky, Assignor::Range],
+            assignors: vec![Assignor::CooperativeSticky],
             session_timeout: Duration::from_secs(45),
             heartbeat_interval: Duration::from_secs(3),
             drain_timeout: Duration::from_secs(25),
@@ -234,7 +234,13 @@ pub struct Consumer {
 impl Consumer {
     /// Joins the group and starts fetching what it assigns. `slot` numbers the consumers of one client; packed batches take
     /// from `packed`, unpacked ones from `unpacked`. Tasks end with [`Consumer::close`], on drop, or with the cluster.
-    pub(crate) fn start(cluster: &Cluster, config: ConsumerConfig, packed: Budget, unpacked: Budget, slot: u32) -> Self {
+    pub(crate) fn start(
+        cluster: &Cluster,
+        config: ConsumerConfig,
+        packed: Budget,
+        unpacked: Budget,
+        slot: u32,
+    ) -> Self {
         let fetching = cluster.cancel_token().child_token();
         let (commands, orders) = mpsc::unbounded_channel();
         let (fault_sender, faults) = mpsc::unbounded_channel();

@@ -88,8 +88,12 @@ pub(super) fn on_fetch_error(code: ErrorCode) -> FetchError {
 pub(super) enum Validation {
     Valid,
     /// The log was cut below the position: it ends here now (for that epoch).
-    Truncated { end: i64 },
-    Again { refresh: bool },
+    Truncated {
+        end: i64,
+    },
+    Again {
+        refresh: bool,
+    },
     Refused,
 }
 

@@ -41,7 +41,9 @@ pub fn shared(version: &'static str, test: &str) -> Option<&'static Kafka> {
     let index = VERSIONS.iter().position(|known| *known == version).expect("a version of the list");
     let kafka = SHARED[index].get_or_init(|| match missing() {
         Some(_) => None,
-        None => Some(Kafka::start(version, 1).unwrap_or_else(|error| panic!("Kafka {version} does not start: {error:#}"))),
+        None => {
+            Some(Kafka::start(version, 1).unwrap_or_else(|error| panic!("Kafka {version} does not start: {error:#}")))
+        }
     });
     if kafka.is_none() {
         skip(test);
@@ -63,7 +65,12 @@ pub fn skip(test: &str) {
 /// What real brokers need and this machine lacks.
 pub fn missing() -> Option<&'static str> {
     let runs = |program: &str, argument: &str| {
-        Command::new(program).arg(argument).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
+        Command::new(program)
+            .arg(argument)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|s| s.success())
     };
     static MISSING: OnceLock<Option<&'static str>> = OnceLock::new();
     *MISSING.get_or_init(|| match (runs("java", "-version"), runs("mvn", "-version")) {
@@ -246,7 +253,9 @@ fn end(mut shell: Child) {
 
 fn java(lib: &Path) -> Command {
     let mut command = Command::new("java");
-    command.args(["-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp"]).arg(format!("{}/*", lib.display()));
+    command
+        .args(["-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp"])
+        .arg(format!("{}/*", lib.display()));
     command
 }
 

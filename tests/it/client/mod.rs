@@ -1,0 +1,3 @@
+//! The client on a real Apache Kafka.
+
+mod round_trip;
