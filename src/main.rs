@@ -1,9 +1,11 @@
 //! The sidecar: Kafka for any backend that speaks HTTP and JSON.
 
 mod app;
+mod audit;
 mod backend;
 mod cli;
 mod config;
+mod dead_letter;
 mod format;
 mod health;
 mod http;

@@ -13,7 +13,7 @@ use sha1::{Digest, Sha1};
 
 /// Why a trust store gives no certificates.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum KeyStoreError {
+pub(crate) enum KeyStoreError {
     #[error("it is neither PEM nor PKCS#12 nor JKS")]
     Unknown,
     #[error("the PEM text is damaged: {0}")]
@@ -31,7 +31,7 @@ pub enum KeyStoreError {
 }
 
 /// The trusted certificates of a store, DER-encoded. PEM needs no password; a missing one is the empty password.
-pub fn certificates(store: &[u8], password: Option<&str>) -> Result<Vec<CertificateDer<'static>>, KeyStoreError> {
+pub(crate) fn certificates(store: &[u8], password: Option<&str>) -> Result<Vec<CertificateDer<'static>>, KeyStoreError> {
     match store {
         [0xfe, 0xed, 0xfe, 0xed, ..] => jks(store, password),
         [0x30, ..] => pkcs12(store, password.unwrap_or_default()),

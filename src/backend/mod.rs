@@ -3,9 +3,9 @@
 //! It knows nothing of Kafka, retries or what a failure means for a record; it never logs a body. [`Backend`] is its
 //! main type, [`Answer`] what a call comes to, and [`BackendCall`] what the flows see, so that a test scripts it.
 
-pub mod key_store;
-pub mod trust;
-pub mod verdict;
+pub(crate) mod key_store;
+pub(crate) mod trust;
+pub(crate) mod verdict;
 
 use std::{net::IpAddr, time::Duration};
 
@@ -18,8 +18,7 @@ use reqwest::{
 use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 use tokio::{net::TcpStream, time::timeout};
 
-pub use trust::TrustError;
-pub use verdict::Malformed;
+pub(crate) use trust::TrustError;
 
 use crate::{
     config::settings,
@@ -36,22 +35,22 @@ const LOOPBACK: [IpAddr; 2] =
 
 /// One request to the backend: records of one partition, in order.
 #[derive(Debug, Clone)]
-pub struct Call {
-    pub topic: String,
-    pub partition: i32,
+pub(crate) struct Call {
+    pub(crate) topic: String,
+    pub(crate) partition: i32,
     /// The offsets of the records in `body`, ascending, at least one.
-    pub offsets: Vec<i64>,
+    pub(crate) offsets: Vec<i64>,
     /// How often the backend may have seen the first of these records, this call included; from 1.
-    pub attempt: u32,
+    pub(crate) attempt: u32,
     /// W3C trace context.
-    pub traceparent: String,
+    pub(crate) traceparent: String,
     /// The JSON array.
-    pub body: Bytes,
+    pub(crate) body: Bytes,
 }
 
 /// What a call came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
+pub(crate) enum Answer {
     /// 2xx, one verdict per record in the order of the request.
     Verdicts(Vec<Verdict>),
     /// A status of 400 or more.
@@ -67,7 +66,7 @@ pub enum Answer {
 }
 
 /// What a flow asks of a backend.
-pub trait BackendCall: Send + Sync + 'static {
+pub(crate) trait BackendCall: Send + Sync + 'static {
     /// Sends records and waits for their verdicts, at most as long as a reply may take.
     ///
     /// Dropping the future closes the exchange; the backend may process the records all the same.
@@ -82,7 +81,7 @@ pub trait BackendCall: Send + Sync + 'static {
 
 /// Why no client could be made of the configuration.
 #[derive(Debug, thiserror::Error)]
-pub enum BackendError {
+pub(crate) enum BackendError {
     #[error("{key}: {value:?} is no http or https address")]
     Address { key: &'static str, value: String },
     #[error("the backend's TLS cannot be set up")]
@@ -93,7 +92,7 @@ pub enum BackendError {
 
 /// Calls one backend over a pool of connections.
 #[derive(Debug, Clone)]
-pub struct Backend {
+pub(crate) struct Backend {
     client: Client,
     records: Url,
     health: Url,
@@ -105,7 +104,7 @@ pub struct Backend {
 
 impl Backend {
     /// Reads what is trusted from disk (only for https) and connects nowhere yet.
-    pub fn new(
+    pub(crate) fn new(
         backend: &settings::Backend,
         client: &settings::Client,
         health: &settings::Health,
@@ -113,7 +112,9 @@ impl Backend {
         let records = address("backendApiHost", &backend.host, &backend.path)?;
         let health_url = address("health.downstreamHost", &health.downstream_host, &health.downstream_path)?;
         let https = records.scheme() == "https" || health_url.scheme() == "https";
-        let tls = if https { trust::client_config(client)? } else { trust::nothing()? };
+        // A connection that ends with its answer is HTTP/1.1's.
+        let http2 = client.http2 && !backend.connection_reset;
+        let tls = if https { trust::client_config(client, http2)? } else { trust::nothing()? };
         let connect_timeout = client.connect_timeout.min(backend.timeout);
         let mut builder = Client::builder()
             .tls_backend_preconfigured(tls)
@@ -122,11 +123,11 @@ impl Backend {
             .connect_timeout(connect_timeout)
             .tcp_nodelay(true)
             .resolve_to_addrs("localhost", &LOOPBACK.map(|ip| (ip, 0).into()));
-        if !client.http2 {
+        if !http2 {
             builder = builder.http1_only();
         }
         if backend.connection_reset {
-            builder = builder.pool_max_idle_per_host(0).http1_only();
+            builder = builder.pool_max_idle_per_host(0);
         }
         Ok(Self {
             client: builder.build()?,
@@ -248,12 +249,10 @@ async fn body(mut response: Response, limit: usize) -> Result<Bytes, BodyError> 
 }
 
 fn address(key: &'static str, host: &str, path: &str) -> Result<Url, BackendError> {
+    let base = Url::parse(host).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
     let slash = if path.starts_with('/') || path.is_empty() { "" } else { "/" };
     let value = format!("{}{slash}{path}", host.trim_end_matches('/'));
-    match Url::parse(&value) {
-        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
-        _ => Err(BackendError::Address { key, value }),
-    }
+    base.and_then(|_| Url::parse(&value).ok()).ok_or(BackendError::Address { key, value })
 }
 
 /// Seconds or an HTTP date, whichever the header holds.

@@ -19,7 +19,7 @@ use crate::config::settings;
 
 /// Why no trust could be built.
 #[derive(Debug, thiserror::Error)]
-pub enum TrustError {
+pub(crate) enum TrustError {
     #[error(
         "the backend is https and nothing is trusted: set client.caFile or client.trustStore, or client.loadDefaultTrustStore: true"
     )]
@@ -38,8 +38,8 @@ pub enum TrustError {
     Verifier(#[from] rustls::client::VerifierBuilderError),
 }
 
-/// What client.yml says: PEM file, trust store, platform store, all together where several are set.
-pub fn client_config(client: &settings::Client) -> Result<ClientConfig, TrustError> {
+/// What client.yml says: PEM file, trust store, platform store, all together where several are set. `http2` is offered by ALPN.
+pub(crate) fn client_config(client: &settings::Client, http2: bool) -> Result<ClientConfig, TrustError> {
     let mut roots = RootCertStore::empty();
     if let Some(path) = &client.ca_file {
         add(&mut roots, "client.caFile", path, None)?;
@@ -64,14 +64,14 @@ pub fn client_config(client: &settings::Client) -> Result<ClientConfig, TrustErr
     let verifier: Arc<dyn ServerCertVerifier> =
         if client.verify_hostname { inner } else { Arc::new(ChainOnly(inner)) };
     let mut config = builder(provider)?.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
-    if client.http2 {
+    if http2 {
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     }
     Ok(config)
 }
 
 /// A configuration that trusts nobody, for plain http: it reads nothing from disk.
-pub fn nothing() -> Result<ClientConfig, TrustError> {
+pub(crate) fn nothing() -> Result<ClientConfig, TrustError> {
     let provider = Arc::new(ring::default_provider());
     Ok(builder(provider)?.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
 }

@@ -15,7 +15,7 @@ use crate::record::{TraceIds, Verdict};
 
 /// Why an answer is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Malformed {
+pub(crate) enum Malformed {
     #[error("the answer is no JSON array (line {line}, column {column})")]
     NotAnArray { line: usize, column: usize },
     #[error("verdict {index} is no JSON object")]
@@ -61,7 +61,7 @@ struct Name {
 
 /// The verdicts in the order of `offsets`, which are ascending. Matched by (topic, partition, offset); only if no
 /// verdict has a record and their number is right, by position.
-pub fn parse(body: &[u8], topic: &str, partition: i32, offsets: &[i64]) -> Result<Vec<Verdict>, Malformed> {
+pub(crate) fn parse(body: &[u8], topic: &str, partition: i32, offsets: &[i64]) -> Result<Vec<Verdict>, Malformed> {
     let entries: Vec<&RawValue> = serde_json::from_slice(body)
         .map_err(|error| Malformed::NotAnArray { line: error.line(), column: error.column() })?;
     let mut parsed = Vec::with_capacity(entries.len());

@@ -26,7 +26,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 
 /// Why a key or value in Kafka is no value of its format. Never repeats the bytes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Undecodable {
+pub(crate) enum Undecodable {
     #[error("it is no UTF-8 text (byte {at})")]
     NotUtf8 { at: usize },
     #[error("it is no JSON (line {line}, column {column})")]
@@ -37,7 +37,7 @@ pub enum Undecodable {
 
 /// Why a JSON key or value cannot be written in its format. Never repeats the value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum UnfitReason {
+pub(crate) enum UnfitReason {
     #[error("format {format} takes a JSON string, this is {found}")]
     NotAString { format: &'static str, found: &'static str },
     #[error("the string has half of a surrogate pair, which UTF-8 cannot hold")]
@@ -49,7 +49,7 @@ pub enum UnfitReason {
 }
 
 /// Appends the JSON text of `bytes` to `out`; a null key or value becomes `null`. On an error `out` is as it was.
-pub fn decode(format: Format, bytes: Option<&[u8]>, out: &mut Vec<u8>) -> Result<(), Undecodable> {
+pub(crate) fn decode(format: Format, bytes: Option<&[u8]>, out: &mut Vec<u8>) -> Result<(), Undecodable> {
     let Some(bytes) = bytes else {
         out.extend_from_slice(b"null");
         return Ok(());
@@ -79,7 +79,7 @@ pub fn decode(format: Format, bytes: Option<&[u8]>, out: &mut Vec<u8>) -> Result
 }
 
 /// The bytes that Kafka holds for a JSON value; `null` is None, a tombstone, in every format.
-pub fn encode(format: Format, value: &RawValue) -> Result<Option<Bytes>, UnfitReason> {
+pub(crate) fn encode(format: Format, value: &RawValue) -> Result<Option<Bytes>, UnfitReason> {
     let text = value.get();
     if matches!(format, Format::Avro | Format::JsonSchema | Format::Protobuf) {
         return Err(UnfitReason::NotBuilt(format));
@@ -99,7 +99,7 @@ pub fn encode(format: Format, value: &RawValue) -> Result<Option<Bytes>, UnfitRe
 }
 
 /// Appends `text` as a JSON string.
-pub fn write_string(text: &str, out: &mut Vec<u8>) {
+pub(crate) fn write_string(text: &str, out: &mut Vec<u8>) {
     const HEX: [u8; 16] = *b"0123456789abcdef";
     out.reserve(text.len() + 2);
     out.push(b'"');

@@ -7,7 +7,7 @@ use futures_util::future::{BoxFuture, FutureExt};
 use protocol::producer::{ProduceError, ProduceRecord, Producer, Receipt};
 
 /// Writes records and tells when each is durable.
-pub trait RecordSink: Send + Sync + 'static {
+pub(crate) trait RecordSink: Send + Sync + 'static {
     /// Waits for room and then for the broker's acknowledgement.
     ///
     /// Dropping the future stops waiting; the record may be written all the same.
@@ -21,7 +21,7 @@ impl RecordSink for Producer {
 }
 
 /// Asks for topics and creates them.
-pub trait Topics: Send + Sync + 'static {
+pub(crate) trait Topics: Send + Sync + 'static {
     /// How many partitions the topic has; None if it does not exist or is not known yet. Asks a broker where it must.
     fn partition_count<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, Option<i32>>;
 
