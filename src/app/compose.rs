@@ -10,7 +10,7 @@ use std::{
 use futures_util::FutureExt as _;
 use protocol::{client::Client, cluster::ClusterConfig, producer::Producer};
 
-use super::{Budgets, Check, CloseProducer, Parts};
+use super::{Budgets, Check, CloseProducer, Parts, audits::Audits, topics::KafkaTopics};
 use crate::{
     backend::{Backend, BackendCall as _},
     config::settings::{Connection, Settings},
@@ -26,6 +26,8 @@ pub(crate) enum ComposeError {
     Producer(#[source] protocol::producer::ConfigError),
     #[error("the backend cannot be called")]
     Backend(#[from] crate::backend::BackendError),
+    #[error("the audit cannot be opened")]
+    Audit(#[from] crate::audit::AuditError),
 }
 
 /// For the client's own tasks once its producers and consumers are closed.
@@ -67,22 +69,35 @@ pub(crate) fn compose(settings: &Settings, budgets: Budgets) -> Result<Parts<Pro
         .then(|| Backend::new(&settings.consumer.backend, &settings.client, &settings.health))
         .transpose()?;
 
-    let producer = settings
-        .parts
-        .producer
-        .then(|| client.producer(settings.producer.kafka.clone(), budgets.producing))
-        .transpose()
-        .map_err(ComposeError::Producer)?;
+    // Dead letters and audit have their producer whether or not callers may produce.
+    let produces = settings.parts.producer || settings.parts.reactive;
+    let producer = if produces {
+        let client = clients.get(&settings.producer.connection, fetching)?;
+        let producer = client.producer(settings.producer.kafka.clone(), budgets.producing);
+        Some((producer.map_err(ComposeError::Producer)?, client))
+    } else {
+        None
+    };
+    let mut audits = producer.as_ref().map(|(producer, client)| {
+        let (sink, topics) = (Arc::new(producer.clone()), Arc::new(KafkaTopics(client.clone())));
+        Audits::new(&settings.server.service_id, sink, topics, settings.consumer.dead_letter.create_topic)
+    });
+    let produce_audit = match (&mut audits, settings.parts.producer) {
+        (Some(audits), true) => audits.get(&settings.producer.audit)?,
+        _ => None,
+    };
+    let (writers, numbers) = audits.map(|audits| (audits.writers, audits.numbers)).unwrap_or_default();
+    let producer = producer.map(|(producer, _)| producer);
 
     Ok(Parts {
-        produce: producer.clone().map(|producer| (producer, encode as _)),
-        produce_audit: None,
+        produce: producer.clone().filter(|_| settings.parts.producer).map(|producer| (producer, encode as _)),
+        produce_audit,
         consumer: None,
-        writers: Vec::new(),
+        writers,
         close_producer: Some(close(producer, clients)),
         brokers,
         backend: backend.map(backend_check),
-        numbers: Vec::new(),
+        numbers,
         bodies: budgets.bodies,
     })
 }
