@@ -61,7 +61,7 @@ pub(crate) fn compose(settings: &Settings, budgets: Budgets) -> Result<Parts<Pro
         &settings.admin.connection
     };
     let client = clients.get(connection, fetching)?;
-    let brokers = brokers_check(client.clone(), settings.admin.health_timeout);
+    let brokers = brokers_check(client, settings.admin.health_timeout);
 
     let backend = settings
         .health

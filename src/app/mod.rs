@@ -210,7 +210,8 @@ impl<S: Sink> Sidecar<S> {
         })
     }
 
-    pub(crate) fn health(&self) -> &Health {
+    #[cfg(test)]
+    fn health(&self) -> &Health {
         &self.health
     }
 
