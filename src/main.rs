@@ -10,6 +10,7 @@ mod format;
 mod health;
 mod http;
 mod produce;
+mod reactive;
 mod record;
 mod telemetry;
 

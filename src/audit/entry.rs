@@ -103,7 +103,12 @@ impl Serialize for Shape<'_> {
 }
 
 impl Shape<'_> {
-    fn optional<M: SerializeMap>(&self, map: &mut M, name: &str, value: Option<impl Serialize>) -> Result<(), M::Error> {
+    fn optional<M: SerializeMap>(
+        &self,
+        map: &mut M,
+        name: &str,
+        value: Option<impl Serialize>,
+    ) -> Result<(), M::Error> {
         if value.is_some() || self.nulls { map.serialize_entry(name, &value) } else { Ok(()) }
     }
 }

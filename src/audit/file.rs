@@ -194,7 +194,7 @@ mod tests {
     fn without_history_nothing_is_kept() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("audit.log");
-        let mut file = RollingFile::open(path.clone(), 7, 0).expect("opened");
+        let mut file = RollingFile::open(path, 7, 0).expect("opened");
         file.append(&mut [line(0), line(1)].into()).expect("written");
         assert_eq!(fs::read_dir(directory.path()).expect("there").count(), 1);
     }

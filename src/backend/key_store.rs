@@ -2,10 +2,7 @@
 //!
 //! It knows nothing of TLS and reads no private keys. [`certificates`] is the door.
 
-#![cfg_attr(
-    not(test),
-    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
-)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 use p12_keystore::Pkcs12Archive;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
@@ -31,7 +28,10 @@ pub(crate) enum KeyStoreError {
 }
 
 /// The trusted certificates of a store, DER-encoded. PEM needs no password; a missing one is the empty password.
-pub(crate) fn certificates(store: &[u8], password: Option<&str>) -> Result<Vec<CertificateDer<'static>>, KeyStoreError> {
+pub(crate) fn certificates(
+    store: &[u8],
+    password: Option<&str>,
+) -> Result<Vec<CertificateDer<'static>>, KeyStoreError> {
     match store {
         [0xfe, 0xed, 0xfe, 0xed, ..] => jks(store, password),
         [0x30, ..] => pkcs12(store, password.unwrap_or_default()),

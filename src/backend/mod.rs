@@ -30,8 +30,7 @@ const ANSWER_BYTES: usize = 1 << 20;
 /// How many times the size of the request an answer may have, beyond [`ANSWER_BYTES`].
 const ANSWER_PER_REQUEST: usize = 8;
 /// No name but these two addresses stands behind `localhost`, so that no resolver is needed for it.
-const LOOPBACK: [IpAddr; 2] =
-    [IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), IpAddr::V6(std::net::Ipv6Addr::LOCALHOST)];
+const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), IpAddr::V6(std::net::Ipv6Addr::LOCALHOST)];
 
 /// One request to the backend: records of one partition, in order.
 #[derive(Debug, Clone)]
@@ -276,7 +275,11 @@ fn chain(error: &reqwest::Error) -> String {
         text.push_str(&error.to_string());
         cause = error.source();
     }
-    if text.is_empty() { error.status().map_or_else(|| "the request failed".into(), |s: StatusCode| s.to_string()) } else { text }
+    if text.is_empty() {
+        error.status().map_or_else(|| "the request failed".into(), |s: StatusCode| s.to_string())
+    } else {
+        text
+    }
 }
 
 #[cfg(test)]

@@ -96,7 +96,10 @@ async fn every_kind_of_answer_is_told_apart() {
         (http("503 Busy\r\nretry-after: Wed, 21 Oct 2015 07:28:00 GMT", ""), refused(503, Some(Duration::ZERO))),
         (http("503 Busy\r\nretry-after: soon", ""), refused(503, None)),
         (http("404 Not Found", ""), refused(404, None)),
-        (http("302 Found\r\nlocation: http://127.0.0.1:9/", ""), Answer::Malformed("status 302 is no answer to a batch".into())),
+        (
+            http("302 Found\r\nlocation: http://127.0.0.1:9/", ""),
+            Answer::Malformed("status 302 is no answer to a batch".into()),
+        ),
         (http("200 OK", "[]"), Answer::Malformed("0 verdicts without a record for 2 records".into())),
         (http("200 OK", "<html>"), Answer::Malformed("the answer is no JSON array (line 1, column 1)".into())),
         (http("204 No Content", ""), Answer::Malformed("the answer is no JSON array (line 1, column 0)".into())),

@@ -61,8 +61,7 @@ pub(crate) fn client_config(client: &settings::Client, http2: bool) -> Result<Cl
     }
     let provider = Arc::new(ring::default_provider());
     let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build()?;
-    let verifier: Arc<dyn ServerCertVerifier> =
-        if client.verify_hostname { inner } else { Arc::new(ChainOnly(inner)) };
+    let verifier: Arc<dyn ServerCertVerifier> = if client.verify_hostname { inner } else { Arc::new(ChainOnly(inner)) };
     let mut config = builder(provider)?.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
     if http2 {
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
@@ -85,8 +84,11 @@ fn builder(
 fn add(roots: &mut RootCertStore, key: &'static str, path: &Path, password: Option<&str>) -> Result<(), TrustError> {
     let shown = path.display().to_string();
     let bytes = std::fs::read(path).map_err(|source| TrustError::Unreadable { key, path: shown.clone(), source })?;
-    let certificates = key_store::certificates(&bytes, password)
-        .map_err(|source| TrustError::Store { key, path: shown.clone(), source })?;
+    let certificates = key_store::certificates(&bytes, password).map_err(|source| TrustError::Store {
+        key,
+        path: shown.clone(),
+        source,
+    })?;
     let (added, ignored) = roots.add_parsable_certificates(certificates);
     if added == 0 {
         return Err(TrustError::Empty { key, path: shown });

@@ -3,10 +3,7 @@
 //! It knows nothing of HTTP or of what a verdict leads to; errors name the index at fault and never repeat the body.
 //! [`parse`] is the door.
 
-#![cfg_attr(
-    not(test),
-    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
-)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};

@@ -3,10 +3,7 @@
 //! JSON travels as text in both directions, never through a number or a map: number text, duplicate keys and key order
 //! survive. It knows nothing of topics, registries or who is told about a fault. [`decode`] and [`encode`] are the doors.
 
-#![cfg_attr(
-    not(test),
-    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
-)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 use base64::{
     Engine,
@@ -197,7 +194,8 @@ mod tests {
     #[test]
     fn json_becomes_bytes() {
         use Format::{Binary, Json, Protobuf, String};
-        let rows: &[(Format, &str, Result<Option<&[u8]>, UnfitReason>)] = &[
+        type Encoded = Result<Option<&'static [u8]>, UnfitReason>;
+        let rows: &[(Format, &str, Encoded)] = &[
             (Json, "null", Ok(None)),
             (String, "null", Ok(None)),
             (Binary, "null", Ok(None)),
