@@ -101,7 +101,6 @@ impl Health {
     }
 
     /// A part that explains only.
-    #[allow(dead_code, reason = "every part so far is a gate")]
     pub(crate) fn explain(&self, name: &'static str) -> Part {
         self.register(name, false)
     }

@@ -8,13 +8,16 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use protocol::{client::Client, cluster::ClusterConfig, producer::Producer};
+use protocol::{client::Client, cluster::ClusterConfig, consumer::ConsumerConfig, producer::Producer};
+use tokio_util::sync::CancellationToken;
 
-use super::{Budgets, Check, CloseProducer, Parts, audits::Audits, topics::KafkaTopics};
+use super::{Budgets, Check, CloseProducer, Parts, audits::Audits, consumer, topics::KafkaTopics};
 use crate::{
     backend::{Backend, BackendCall as _},
     config::settings::{Connection, Settings},
+    dead_letter::DeadLetters,
     format,
+    reactive::{Observer, ReactiveParts},
 };
 
 /// Why the parts cannot be built.
@@ -51,8 +54,8 @@ impl Clients {
 
 /// Builds what the settings ask for. Brokers and backend may be away: nothing is waited for.
 pub(crate) fn compose(settings: &Settings, budgets: Budgets) -> Result<Parts<Producer>, ComposeError> {
+    let Budgets { bodies, producing, fetching } = budgets;
     let mut clients = Clients::default();
-    let fetching = budgets.fetching.limit();
     let connection = if settings.parts.producer {
         &settings.producer.connection
     } else if settings.parts.reactive {
@@ -60,46 +63,75 @@ pub(crate) fn compose(settings: &Settings, budgets: Budgets) -> Result<Parts<Pro
     } else {
         &settings.admin.connection
     };
-    let client = clients.get(connection, fetching)?;
-    let brokers = brokers_check(client, settings.admin.health_timeout);
-
-    let backend = settings
-        .health
-        .downstream_enabled
-        .then(|| Backend::new(&settings.consumer.backend, &settings.client, &settings.health))
-        .transpose()?;
-
-    // Dead letters and audit have their producer whether or not callers may produce.
-    let produces = settings.parts.producer || settings.parts.reactive;
-    let producer = if produces {
-        let client = clients.get(&settings.producer.connection, fetching)?;
-        let producer = client.producer(settings.producer.kafka.clone(), budgets.producing);
-        Some((producer.map_err(ComposeError::Producer)?, client))
+    let client = clients.get(connection, fetching.limit())?;
+    let mut parts = Parts {
+        produce: None,
+        produce_audit: None,
+        consumer: None,
+        explanations: Vec::new(),
+        writers: Vec::new(),
+        close_producer: None,
+        brokers: brokers_check(client, settings.admin.health_timeout),
+        backend: None,
+        numbers: Vec::new(),
+        bodies,
+    };
+    let backend = if settings.parts.reactive || settings.health.downstream_enabled {
+        Some(Arc::new(Backend::new(&settings.consumer.backend, &settings.client, &settings.health)?))
     } else {
         None
     };
-    let mut audits = producer.as_ref().map(|(producer, client)| {
-        let (sink, topics) = (Arc::new(producer.clone()), Arc::new(KafkaTopics(client.clone())));
-        Audits::new(&settings.server.service_id, sink, topics, settings.consumer.dead_letter.create_topic)
-    });
-    let produce_audit = match (&mut audits, settings.parts.producer) {
-        (Some(audits), true) => audits.get(&settings.producer.audit)?,
-        _ => None,
-    };
-    let (writers, numbers) = audits.map(|audits| (audits.writers, audits.numbers)).unwrap_or_default();
-    let producer = producer.map(|(producer, _)| producer);
+    if settings.health.downstream_enabled {
+        parts.backend = backend.clone().map(backend_check);
+    }
+    // Dead letters and audit have their producer whether or not callers may produce.
+    let mut producer = None;
+    if settings.parts.producer || settings.parts.reactive {
+        let client = clients.get(&settings.producer.connection, fetching.limit())?;
+        let started = client.producer(settings.producer.kafka.clone(), producing).map_err(ComposeError::Producer)?;
+        let (sink, topics) = (Arc::new(started.clone()), Arc::new(KafkaTopics(client)));
+        let create_topics = settings.consumer.dead_letter.create_topic;
+        let mut audits = Audits::new(&settings.server.service_id, sink.clone(), topics.clone(), create_topics);
+        if settings.parts.producer {
+            parts.produce = Some((started.clone(), encode));
+            parts.produce_audit = audits.get(&settings.producer.audit)?;
+        }
+        if let (true, Some(backend)) = (settings.parts.reactive, backend) {
+            let client = clients.get(&settings.consumer.connection, fetching.limit())?;
+            let letters = settings.consumer.dead_letter.enabled.then(|| {
+                let group = &settings.consumer.kafka.group_id;
+                Arc::new(DeadLetters::new(sink, topics, &settings.consumer.dead_letter, group))
+            });
+            let observer = Arc::<Observer>::default();
+            parts.numbers.push(Arc::new(consumer::Numbers {
+                observer: observer.clone(),
+                dead_letters: letters.as_ref().map(|letters| letters.metrics().clone()),
+            }));
+            parts.explanations.push(("reactive consumer", consumer::check(observer.clone())));
+            parts.consumer = Some(consumer::part(ReactiveParts {
+                consumer: client.consumer(consumer_config(settings), fetching),
+                backend,
+                dead_letters: letters,
+                audit: audits.get(&settings.consumer.audit)?,
+                settings: settings.consumer.clone(),
+                ask_health: settings.health.downstream_enabled,
+                observer,
+                stop: CancellationToken::new(),
+            }));
+        }
+        parts.numbers.append(&mut audits.numbers);
+        parts.writers = audits.writers;
+        producer = Some(started);
+    }
+    parts.close_producer = Some(close(producer, clients));
+    Ok(parts)
+}
 
-    Ok(Parts {
-        produce: producer.clone().filter(|_| settings.parts.producer).map(|producer| (producer, encode as _)),
-        produce_audit,
-        consumer: None,
-        writers,
-        close_producer: Some(close(producer, clients)),
-        brokers,
-        backend: backend.map(backend_check),
-        numbers,
-        bodies: budgets.bodies,
-    })
+/// A drain that the process has no time for would end without leaving the group.
+fn consumer_config(settings: &Settings) -> ConsumerConfig {
+    let mut config = settings.consumer.kafka.clone();
+    config.drain_timeout = config.drain_timeout.min(super::consumer_grace(settings));
+    config
 }
 
 fn encode(
@@ -125,8 +157,7 @@ fn brokers_check(client: Client, timeout: Duration) -> Check {
     })
 }
 
-fn backend_check(backend: Backend) -> Check {
-    let backend = Arc::new(backend);
+fn backend_check(backend: Arc<Backend>) -> Check {
     Arc::new(move || {
         let backend = backend.clone();
         async move { backend.healthy().await }.boxed()

@@ -10,6 +10,7 @@
 
 mod audits;
 mod compose;
+mod consumer;
 mod tasks;
 mod topics;
 mod watch;
@@ -84,6 +85,8 @@ pub(crate) struct Parts<S> {
     /// What is told of produced records; its task is in `writers`.
     pub(crate) produce_audit: Option<Audit>,
     pub(crate) consumer: Option<Stoppable>,
+    /// What parts say of themselves without deciding on readiness.
+    pub(crate) explanations: Vec<(&'static str, Check)>,
     /// Writers that outlive the flows. They drain their queues and end once the flows have let go of them.
     pub(crate) writers: Vec<Stoppable>,
     pub(crate) close_producer: Option<CloseProducer>,
@@ -181,6 +184,9 @@ impl<S: Sink> Sidecar<S> {
         if let Some(check) = parts.backend {
             tasks.spawn("backend watch", watch::watch("backend", health.gate("backend"), check, watches.clone()));
         }
+        for (name, check) in parts.explanations {
+            tasks.spawn("explanation", watch::watch(name, health.explain(name), check, watches.clone()));
+        }
         let writers = parts.writers.into_iter().map(|part| part.start(&tasks)).collect();
         let consumer = parts.consumer.map(|part| part.start(&tasks));
 
@@ -272,7 +278,7 @@ impl<S: Sink> Sidecar<S> {
         let Self { health, data, probes, produce, consumer, writers, watches, close_producer, grace, .. } = self;
         let mut left = Vec::new();
         let deadline = Instant::now() + grace;
-        let consumer_deadline = deadline - AFTER_CONSUMER.min(grace / 4);
+        let consumer_deadline = deadline - after_consumer(grace);
         health.drain();
         tracing::info!(grace_ms = grace.as_millis() as u64, "shutting down");
 
@@ -364,6 +370,16 @@ async fn bind_probes(
 /// The whole shutdown: what was written down, else the consumer's drain and what comes after it.
 fn grace(settings: &Settings) -> Duration {
     settings.server.graceful_period.unwrap_or(settings.consumer.drain_timeout + AFTER_CONSUMER)
+}
+
+fn after_consumer(grace: Duration) -> Duration {
+    AFTER_CONSUMER.min(grace / 4)
+}
+
+/// How long the consumer may take of it.
+fn consumer_grace(settings: &Settings) -> Duration {
+    let grace = grace(settings);
+    grace - after_consumer(grace)
 }
 
 #[cfg(test)]

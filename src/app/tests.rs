@@ -36,6 +36,7 @@ fn parts(sink: &MemorySink) -> Parts<MemorySink> {
         produce: Some((sink.clone(), encode)),
         produce_audit: None,
         consumer: None,
+        explanations: Vec::new(),
         writers: Vec::new(),
         close_producer: None,
         brokers: ok(),
