@@ -6,10 +6,11 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicU8, AtomicU32, Ordering},
     },
 };
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// ```text
@@ -28,6 +29,10 @@ pub enum LeaseState {
 }
 
 /// A partition that was assigned to us in one generation. Clones share the state.
+///
+/// Besides its state it may be *suspect*: the coordinator has not confirmed our membership for a whole session timeout, so
+/// somebody else may own the partition by now. An Active lease that is suspect starts no side effect; what runs may finish,
+/// and once the coordinator has answered everything goes on as before.
 #[derive(Clone)]
 pub struct Lease(Arc<Inner>);
 
@@ -36,6 +41,8 @@ struct Inner {
     partition: i32,
     generation: i32,
     state: AtomicU8,
+    suspect: watch::Sender<bool>,
+    rewinds: AtomicU32,
     revoking: CancellationToken,
     lost: CancellationToken,
 }
@@ -48,6 +55,8 @@ impl Lease {
             partition,
             generation,
             state: AtomicU8::new(LeaseState::Active as u8),
+            suspect: watch::Sender::new(false),
+            rewinds: AtomicU32::new(0),
             revoking: CancellationToken::new(),
             lost: CancellationToken::new(),
         }))
@@ -79,6 +88,41 @@ impl Lease {
 
     pub fn is_lost(&self) -> bool {
         self.state() == LeaseState::Lost
+    }
+
+    /// Whether a side effect may start now: Active, and not suspect.
+    pub fn may_start(&self) -> bool {
+        self.is_active() && !self.is_suspect()
+    }
+
+    pub fn is_suspect(&self) -> bool {
+        *self.0.suspect.borrow()
+    }
+
+    /// Completes at once unless the lease is suspect; then when it is confirmed, or no longer Active. Cancel-safe.
+    pub async fn confirmed(&self) {
+        let mut suspect = self.0.suspect.subscribe();
+        tokio::select! {
+            biased;
+            () = self.revoking() => {}
+            // The sender stands beside us: waiting cannot fail.
+            _ = suspect.wait_for(|suspect| !suspect) => {}
+        }
+    }
+
+    /// Says whether the membership is in doubt.
+    pub fn set_suspect(&self, suspect: bool) {
+        self.0.suspect.send_replace(suspect);
+    }
+
+    /// Allows the next commit of this lease to be lower than those before it: whoever seeks back on purpose calls this first.
+    pub fn rewind(&self) {
+        self.0.rewinds.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How often it was rewound.
+    pub fn rewinds(&self) -> u32 {
+        self.0.rewinds.load(Ordering::Acquire)
     }
 
     /// Completes when the lease is no longer Active. Cancel-safe.
@@ -133,5 +177,24 @@ mod tests {
         assert_eq!(lease.state(), LeaseState::Lost);
         lease.revoking().await;
         lease.lost().await;
+    }
+
+    #[tokio::test]
+    async fn a_suspect_lease_starts_nothing_until_it_is_confirmed_or_over() {
+        let lease = Lease::new("t".into(), 0, 1);
+        lease.confirmed().await;
+        lease.set_suspect(true);
+        assert!(lease.is_active() && !lease.may_start());
+        for end in [|lease: &Lease| lease.set_suspect(false), |lease: &Lease| lease.lose()] {
+            lease.set_suspect(true);
+            let waiter = tokio::spawn({
+                let lease = lease.clone();
+                async move { lease.confirmed().await }
+            });
+            tokio::task::yield_now().await;
+            assert!(!waiter.is_finished());
+            end(&lease);
+            waiter.await.expect("no panic");
+        }
     }
 }

@@ -47,6 +47,9 @@ struct Lane {
     /// After an epoch of its own was begun, this instead of the producer's.
     epoch: Option<(i64, i16)>,
     next_sequence: i32,
+    /// A batch of this epoch was written. Before that only one is in flight: a broker without a state for us takes any
+    /// sequence number, so a second batch could overtake a first one that has to be repeated.
+    settled: bool,
     /// Something is to be repeated: nothing younger goes out before everything in flight is answered.
     repeating: bool,
     backoff: Backoff,
@@ -128,6 +131,7 @@ impl Sender {
             in_flight: Vec::new(),
             epoch: None,
             next_sequence: 0,
+            settled: false,
             repeating: false,
             backoff: Backoff::new(config.retry_backoff, config.retry_backoff_max),
             not_before: Instant::now(),
@@ -179,7 +183,7 @@ impl Sender {
         loop {
             let mut ready: BTreeMap<NodeId, Vec<Key>> = BTreeMap::new();
             for (key, lane) in &mut self.lanes {
-                let blocked = lane.repeating && !lane.in_flight.is_empty();
+                let blocked = (lane.repeating || !lane.settled) && !lane.in_flight.is_empty();
                 if lane.queue.is_empty() || blocked || lane.in_flight.len() >= self.shared.config.max_in_flight {
                     continue;
                 }
@@ -355,6 +359,7 @@ impl Sender {
     fn written(&mut self, key: &Key, batch: Batch, base_offset: Option<i64>, append_time: i64) {
         if let Some(lane) = self.lanes.get_mut(key) {
             lane.backoff.reset();
+            lane.settled = true;
         }
         let timestamps = batch.sealed.timestamps();
         let outcomes = batch.indexes.iter().enumerate().map(|(place, index)| {
@@ -494,6 +499,7 @@ impl Sender {
         self.again(key, batch);
         let lane = self.lane(key);
         lane.next_sequence = 0;
+        lane.settled = false;
         for batch in &mut lane.queue {
             batch.stamp = None;
         }
