@@ -22,7 +22,8 @@ const WRONG_CONFIGURATION: u8 = 64;
 
 /// Kafka for any backend that speaks HTTP and JSON.
 ///
-/// Runs beside your backend, which produces with POST http://127.0.0.1:8080/producers/{topic}. Consuming is not built yet.
+/// Runs beside your backend. The backend produces with POST http://127.0.0.1:8080/producers/{topic}; records of the topics that you
+/// configure are sent to it as POST requests, and its answers become commits, retries and dead letters.
 ///
 /// Without a command the sidecar runs until SIGTERM or SIGINT, then finishes what it has begun.
 #[derive(Debug, Parser)]

@@ -2,6 +2,8 @@
 //!
 //! They know nothing of HTTP, JSON shapes or Kafka requests.
 
+#[cfg(test)]
+pub(crate) mod memory;
 pub(crate) mod sink;
 
 use std::{fmt, sync::Arc};

@@ -8,13 +8,16 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use protocol::{client::Client, cluster::ClusterConfig, producer::Producer};
+use protocol::{client::Client, cluster::ClusterConfig, consumer::ConsumerConfig, producer::Producer};
+use tokio_util::sync::CancellationToken;
 
-use super::{Budgets, Check, CloseProducer, Parts};
+use super::{Budgets, Check, CloseProducer, Parts, audits::Audits, consumer, topics::KafkaTopics};
 use crate::{
     backend::{Backend, BackendCall as _},
     config::settings::{Connection, Settings},
+    dead_letter::DeadLetters,
     format,
+    reactive::{Observer, ReactiveParts},
 };
 
 /// Why the parts cannot be built.
@@ -24,12 +27,10 @@ pub(crate) enum ComposeError {
     Bootstrap(String),
     #[error("the producer cannot be started")]
     Producer(#[source] protocol::producer::ConfigError),
-    #[error(
-        "a topic is set in kafka-consumer.yml, but the reactive consumer is not built yet: unset kafka-consumer.topic"
-    )]
-    ReactiveNotBuilt,
     #[error("the backend cannot be called")]
     Backend(#[from] crate::backend::BackendError),
+    #[error("the audit cannot be opened")]
+    Audit(#[from] crate::audit::AuditError),
 }
 
 /// For the client's own tasks once its producers and consumers are closed.
@@ -53,42 +54,84 @@ impl Clients {
 
 /// Builds what the settings ask for. Brokers and backend may be away: nothing is waited for.
 pub(crate) fn compose(settings: &Settings, budgets: Budgets) -> Result<Parts<Producer>, ComposeError> {
-    if settings.parts.reactive {
-        return Err(ComposeError::ReactiveNotBuilt);
-    }
-    if settings.producer.audit.enabled {
-        tracing::warn!("kafka-producer.auditEnabled: the audit is not built yet, no entries are written");
-    }
+    let Budgets { bodies, producing, fetching } = budgets;
     let mut clients = Clients::default();
-    let fetching = budgets.fetching.limit();
-    let connection = if settings.parts.producer { &settings.producer.connection } else { &settings.admin.connection };
-    let client = clients.get(connection, fetching)?;
-    let brokers = brokers_check(client.clone(), settings.admin.health_timeout);
-
-    let backend = settings
-        .health
-        .downstream_enabled
-        .then(|| Backend::new(&settings.consumer.backend, &settings.client, &settings.health))
-        .transpose()?;
-
-    let producer = settings
-        .parts
-        .producer
-        .then(|| client.producer(settings.producer.kafka.clone(), budgets.producing))
-        .transpose()
-        .map_err(ComposeError::Producer)?;
-
-    Ok(Parts {
-        produce: producer.clone().map(|producer| (producer, encode as _)),
+    let connection = if settings.parts.producer {
+        &settings.producer.connection
+    } else if settings.parts.reactive {
+        &settings.consumer.connection
+    } else {
+        &settings.admin.connection
+    };
+    let client = clients.get(connection, fetching.limit())?;
+    let mut parts = Parts {
+        produce: None,
         produce_audit: None,
         consumer: None,
+        explanations: Vec::new(),
         writers: Vec::new(),
-        close_producer: Some(close(producer, clients)),
-        brokers,
-        backend: backend.map(backend_check),
+        close_producer: None,
+        brokers: brokers_check(client, settings.admin.health_timeout),
+        backend: None,
         numbers: Vec::new(),
-        bodies: budgets.bodies,
-    })
+        bodies,
+    };
+    let backend = if settings.parts.reactive || settings.health.downstream_enabled {
+        Some(Arc::new(Backend::new(&settings.consumer.backend, &settings.client, &settings.health)?))
+    } else {
+        None
+    };
+    if settings.health.downstream_enabled {
+        parts.backend = backend.clone().map(backend_check);
+    }
+    // Dead letters and audit have their producer whether or not callers may produce.
+    let mut producer = None;
+    if settings.parts.producer || settings.parts.reactive {
+        let client = clients.get(&settings.producer.connection, fetching.limit())?;
+        let started = client.producer(settings.producer.kafka.clone(), producing).map_err(ComposeError::Producer)?;
+        let (sink, topics) = (Arc::new(started.clone()), Arc::new(KafkaTopics(client)));
+        let create_topics = settings.consumer.dead_letter.create_topic;
+        let mut audits = Audits::new(&settings.server.service_id, sink.clone(), topics.clone(), create_topics);
+        if settings.parts.producer {
+            parts.produce = Some((started.clone(), encode));
+            parts.produce_audit = audits.get(&settings.producer.audit)?;
+        }
+        if let (true, Some(backend)) = (settings.parts.reactive, backend) {
+            let client = clients.get(&settings.consumer.connection, fetching.limit())?;
+            let letters = settings.consumer.dead_letter.enabled.then(|| {
+                let group = &settings.consumer.kafka.group_id;
+                Arc::new(DeadLetters::new(sink, topics, &settings.consumer.dead_letter, group))
+            });
+            let observer = Arc::<Observer>::default();
+            parts.numbers.push(Arc::new(consumer::Numbers {
+                observer: observer.clone(),
+                dead_letters: letters.as_ref().map(|letters| letters.metrics().clone()),
+            }));
+            parts.explanations.push(("reactive consumer", consumer::check(observer.clone())));
+            parts.consumer = Some(consumer::part(ReactiveParts {
+                consumer: client.consumer(consumer_config(settings), fetching),
+                backend,
+                dead_letters: letters,
+                audit: audits.get(&settings.consumer.audit)?,
+                settings: settings.consumer.clone(),
+                ask_health: settings.health.downstream_enabled,
+                observer,
+                stop: CancellationToken::new(),
+            }));
+        }
+        parts.numbers.append(&mut audits.numbers);
+        parts.writers = audits.writers;
+        producer = Some(started);
+    }
+    parts.close_producer = Some(close(producer, clients));
+    Ok(parts)
+}
+
+/// A drain that the process has no time for would end without leaving the group.
+fn consumer_config(settings: &Settings) -> ConsumerConfig {
+    let mut config = settings.consumer.kafka.clone();
+    config.drain_timeout = config.drain_timeout.min(super::consumer_grace(settings));
+    config
 }
 
 fn encode(
@@ -114,8 +157,7 @@ fn brokers_check(client: Client, timeout: Duration) -> Check {
     })
 }
 
-fn backend_check(backend: Backend) -> Check {
-    let backend = Arc::new(backend);
+fn backend_check(backend: Arc<Backend>) -> Check {
     Arc::new(move || {
         let backend = backend.clone();
         async move { backend.healthy().await }.boxed()

@@ -8,8 +8,11 @@
 //!
 //! It knows no Kafka request and no JSON. [`Sidecar`] is its main type; [`Parts`] is what it is built from.
 
+mod audits;
 mod compose;
+mod consumer;
 mod tasks;
+mod topics;
 mod watch;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -23,13 +26,14 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use watch::Check;
 
 use crate::{
+    audit::Audit,
     config::settings::Settings,
     health::Health,
     http::{
         self, Edge, HealthPages, ProduceEdge, RequestLimits,
         listener::{BindError, Listener, ListenerLimits},
     },
-    produce::{AuditSink, Encode, Flow, Sink},
+    produce::{Encode, Flow, Sink},
     telemetry::{metrics::Metrics, process::Process, samples::Source},
 };
 
@@ -60,10 +64,16 @@ impl Budgets {
 /// Something that runs until it is told to stop, and then finishes what it has begun.
 pub(crate) struct Stoppable {
     pub(crate) name: &'static str,
-    /// Its whole life. An end before `stop` stops the process.
+    /// Its whole life. An end before the shutdown stops the process.
     pub(crate) run: BoxFuture<'static, Result<(), String>>,
+    /// Begin nothing new, finish what was begun, and end.
     pub(crate) stop: CancellationToken,
+    /// Time is up: end now and say what was left.
+    pub(crate) cut: CancellationToken,
 }
+
+/// How long a part that was cut may take to say what it leaves behind.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Takes nothing more, waits until everything taken has its outcome, at most so long; how many records are left.
 pub(crate) type CloseProducer = Box<dyn FnOnce(Duration) -> BoxFuture<'static, usize> + Send>;
@@ -73,9 +83,11 @@ pub(crate) struct Parts<S> {
     /// None: `/producers` answers that it is not enabled.
     pub(crate) produce: Option<(S, Encode)>,
     /// What is told of produced records; its task is in `writers`.
-    pub(crate) produce_audit: Option<Arc<dyn AuditSink>>,
+    pub(crate) produce_audit: Option<Audit>,
     pub(crate) consumer: Option<Stoppable>,
-    /// Writers that outlive the flows, in the order in which they are drained: audit, dead letters.
+    /// What parts say of themselves without deciding on readiness.
+    pub(crate) explanations: Vec<(&'static str, Check)>,
+    /// Writers that outlive the flows. They drain their queues and end once the flows have let go of them.
     pub(crate) writers: Vec<Stoppable>,
     pub(crate) close_producer: Option<CloseProducer>,
     /// Whether the brokers answer; bounds its own time.
@@ -117,19 +129,19 @@ pub(crate) struct Stop {
 pub(crate) struct Sidecar<S> {
     health: Health,
     tasks: Tasks,
-    data: Serving,
+    data: Started,
     data_address: SocketAddr,
-    probes: Option<(Serving, SocketAddr)>,
+    probes: Option<(Started, SocketAddr)>,
     produce: Option<Arc<ProduceEdge<S>>>,
-    consumer: Option<(Running, CancellationToken)>,
-    writers: Vec<(Running, CancellationToken)>,
+    consumer: Option<Started>,
+    writers: Vec<Started>,
     watches: CancellationToken,
     close_producer: Option<CloseProducer>,
     grace: Duration,
 }
 
-/// A listener that is being served.
-struct Serving {
+/// A [`Stoppable`] that runs.
+struct Started {
     task: Running,
     stop: CancellationToken,
     cut: CancellationToken,
@@ -172,9 +184,11 @@ impl<S: Sink> Sidecar<S> {
         if let Some(check) = parts.backend {
             tasks.spawn("backend watch", watch::watch("backend", health.gate("backend"), check, watches.clone()));
         }
-        let start = |part: Stoppable| (tasks.spawn(part.name, part.run), part.stop);
-        let writers = parts.writers.into_iter().map(start).collect();
-        let consumer = parts.consumer.map(start);
+        for (name, check) in parts.explanations {
+            tasks.spawn("explanation", watch::watch(name, health.explain(name), check, watches.clone()));
+        }
+        let writers = parts.writers.into_iter().map(|part| part.start(&tasks)).collect();
+        let consumer = parts.consumer.map(|part| part.start(&tasks));
 
         tracing::info!(address = %data_address, "data listener open");
         let data = serve(&tasks, "data listener", data, http::data_router(&edge, produce.clone(), pages.clone()));
@@ -202,7 +216,8 @@ impl<S: Sink> Sidecar<S> {
         })
     }
 
-    pub(crate) fn health(&self) -> &Health {
+    #[cfg(test)]
+    fn health(&self) -> &Health {
         &self.health
     }
 
@@ -218,10 +233,19 @@ impl<S: Sink> Sidecar<S> {
 
     /// Runs until told to stop or until a task ends that must not; then shuts down. The last line of the log says how it ended.
     pub(crate) async fn run(mut self, stop: &Stop) -> End {
-        let crash = tokio::select! {
-            biased;
-            () = stop.drain.cancelled() => None,
-            ended = self.tasks.next_end() => Some(ended),
+        let started = Instant::now();
+        let mut announced = false;
+        let crash = loop {
+            tokio::select! {
+                biased;
+                () = stop.drain.cancelled() => break None,
+                ended = self.tasks.next_end() => break Some(ended),
+                () = self.health.ready(), if !announced => {
+                    announced = true;
+                    let after_ms = started.elapsed().as_millis() as u64;
+                    tracing::info!(data = %self.data_address(), probes = ?self.probes_address(), after_ms, "ready");
+                }
+            }
         };
         if let Some(Ended { name, result }) = &crash {
             let reason = result.as_ref().err().map_or("it ended by itself", String::as_str);
@@ -254,23 +278,23 @@ impl<S: Sink> Sidecar<S> {
         let Self { health, data, probes, produce, consumer, writers, watches, close_producer, grace, .. } = self;
         let mut left = Vec::new();
         let deadline = Instant::now() + grace;
-        let consumer_deadline = deadline - AFTER_CONSUMER.min(grace / 4);
+        let consumer_deadline = deadline - after_consumer(grace);
         health.drain();
         tracing::info!(grace_ms = grace.as_millis() as u64, "shutting down");
 
-        if let Some((task, stop)) = consumer {
-            stop.cancel();
-            end(task, consumer_deadline, &mut left).await;
+        if let Some(consumer) = consumer {
+            consumer.end(consumer_deadline, &mut left).await;
         }
-        data.close(deadline, &mut left).await;
-        if let Some(produce) = produce
-            && tokio::time::timeout_at(deadline, produce.flow().finished()).await.is_err()
-        {
-            left.push(format!("{} produce requests without all outcomes", produce.flow().in_progress()));
+        data.end(deadline, &mut left).await;
+        if let Some(produce) = produce {
+            let finished = tokio::time::timeout_at(deadline, produce.flow().finished()).await;
+            if finished.is_err() {
+                left.push(format!("{} produce requests without all outcomes", produce.flow().in_progress()));
+            }
         }
-        for (task, stop) in writers {
-            stop.cancel();
-            end(task, deadline, &mut left).await;
+        // The flow's hold on the audit ended with it.
+        for writer in writers {
+            writer.end(deadline, &mut left).await;
         }
         if let Some(close) = close_producer {
             let records = close(deadline.saturating_duration_since(Instant::now())).await;
@@ -280,48 +304,50 @@ impl<S: Sink> Sidecar<S> {
         }
         watches.cancel();
         if let Some((probes, _)) = probes {
-            probes.close(deadline, &mut left).await;
+            probes.end(deadline, &mut left).await;
         }
         left
     }
 }
 
-impl Serving {
-    async fn close(self, deadline: Instant, left: &mut Vec<String>) {
-        self.stop.cancel();
-        let cut = self.cut;
+impl Stoppable {
+    fn start(self, tasks: &Tasks) -> Started {
+        Started { task: tasks.spawn(self.name, self.run), stop: self.stop, cut: self.cut }
+    }
+}
+
+impl Started {
+    /// Stops it, cuts it at the deadline, and notes what it did not do.
+    async fn end(self, deadline: Instant, left: &mut Vec<String>) {
+        let Self { task, stop, cut } = self;
+        let name = task.name;
+        stop.cancel();
         let cut_at_deadline = async {
             tokio::time::sleep_until(deadline).await;
             cut.cancel();
             std::future::pending::<()>().await;
         };
-        // The listener ends by itself soon after the cut, and says how many connections that took.
-        let last = deadline + Duration::from_millis(500);
-        tokio::select! {
+        let ended = tokio::select! {
             biased;
-            () = end(self.task, last, left) => {}
-            () = cut_at_deadline => {}
+            ended = task.end_by(deadline + LAST_WORDS) => ended,
+            () = cut_at_deadline => Ok(()),
+        };
+        if let Err(reason) = ended {
+            left.push(format!("{name}: {reason}"));
         }
     }
 }
 
-fn serve(tasks: &Tasks, name: &'static str, listener: Listener, router: axum::Router) -> Serving {
+fn serve(tasks: &Tasks, name: &'static str, listener: Listener, router: axum::Router) -> Started {
     let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
     let served = listener.serve(router, stop.clone(), cut.clone());
-    let task = tasks.spawn(name, async move {
+    let run = async move {
         match served.await {
             0 => Ok(()),
             connections => Err(format!("{connections} connections were cut")),
         }
-    });
-    Serving { task, stop, cut }
-}
-
-async fn end(task: Running, deadline: Instant, left: &mut Vec<String>) {
-    let name = task.name;
-    if let Err(reason) = task.end_by(deadline).await {
-        left.push(format!("{name}: {reason}"));
-    }
+    };
+    Started { task: tasks.spawn(name, run), stop, cut }
 }
 
 async fn bind_probes(
@@ -344,6 +370,16 @@ async fn bind_probes(
 /// The whole shutdown: what was written down, else the consumer's drain and what comes after it.
 fn grace(settings: &Settings) -> Duration {
     settings.server.graceful_period.unwrap_or(settings.consumer.drain_timeout + AFTER_CONSUMER)
+}
+
+fn after_consumer(grace: Duration) -> Duration {
+    AFTER_CONSUMER.min(grace / 4)
+}
+
+/// How long the consumer may take of it.
+fn consumer_grace(settings: &Settings) -> Duration {
+    let grace = grace(settings);
+    grace - after_consumer(grace)
 }
 
 #[cfg(test)]

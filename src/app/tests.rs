@@ -36,6 +36,7 @@ fn parts(sink: &MemorySink) -> Parts<MemorySink> {
         produce: Some((sink.clone(), encode)),
         produce_audit: None,
         consumer: None,
+        explanations: Vec::new(),
         writers: Vec::new(),
         close_producer: None,
         brokers: ok(),
@@ -60,7 +61,7 @@ fn stoppable(
             last.await
         }
     };
-    Stoppable { name, run: run.boxed(), stop }
+    Stoppable { name, run: run.boxed(), stop, cut: CancellationToken::new() }
 }
 
 async fn post(address: SocketAddr) -> String {
@@ -129,6 +130,7 @@ async fn a_task_that_ends_by_itself_stops_the_process_but_in_order() {
             name: "reactive consumer",
             run: std::future::ready(result).boxed(),
             stop: CancellationToken::new(),
+            cut: CancellationToken::new(),
         };
         let writers = vec![stoppable("audit", &log, std::future::ready(Ok(())))];
         let parts = Parts { consumer: Some(crash), writers, ..parts(&sink) };

@@ -34,13 +34,13 @@ pub(crate) async fn watch(name: &'static str, part: Part, check: Check, stop: Ca
             Ok(()) => {
                 part.ok();
                 if known != Some(true) {
-                    tracing::info!(part = name, "reachable");
+                    tracing::info!(part = name, "works");
                 }
                 delay = HEALTHY_DELAY;
             }
             Err(reason) => {
                 if known != Some(false) {
-                    tracing::warn!(part = name, %reason, "not reachable; asking until it is");
+                    tracing::warn!(part = name, %reason, "does not work; asking again until it does");
                 }
                 delay = if known == Some(true) { FAILING_DELAY } else { (delay * 2).min(FAILING_DELAY) };
                 part.failing(reason);

@@ -35,16 +35,16 @@ const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), IpAddr
 /// One request to the backend: records of one partition, in order.
 #[derive(Debug, Clone)]
 pub(crate) struct Call {
-    pub topic: String,
-    pub partition: i32,
+    pub(crate) topic: String,
+    pub(crate) partition: i32,
     /// The offsets of the records in `body`, ascending, at least one.
-    pub offsets: Vec<i64>,
+    pub(crate) offsets: Vec<i64>,
     /// How often the backend may have seen the first of these records, this call included; from 1.
-    pub attempt: u32,
+    pub(crate) attempt: u32,
     /// W3C trace context.
-    pub traceparent: String,
+    pub(crate) traceparent: String,
     /// The JSON array.
-    pub body: Bytes,
+    pub(crate) body: Bytes,
 }
 
 /// What a call came to.
@@ -111,7 +111,9 @@ impl Backend {
         let records = address("backendApiHost", &backend.host, &backend.path)?;
         let health_url = address("health.downstreamHost", &health.downstream_host, &health.downstream_path)?;
         let https = records.scheme() == "https" || health_url.scheme() == "https";
-        let tls = if https { trust::client_config(client)? } else { trust::nothing()? };
+        // A connection that ends with its answer is HTTP/1.1's.
+        let http2 = client.http2 && !backend.connection_reset;
+        let tls = if https { trust::client_config(client, http2)? } else { trust::nothing()? };
         let connect_timeout = client.connect_timeout.min(backend.timeout);
         let mut builder = Client::builder()
             .tls_backend_preconfigured(tls)
@@ -120,11 +122,11 @@ impl Backend {
             .connect_timeout(connect_timeout)
             .tcp_nodelay(true)
             .resolve_to_addrs("localhost", &LOOPBACK.map(|ip| (ip, 0).into()));
-        if !client.http2 {
+        if !http2 {
             builder = builder.http1_only();
         }
         if backend.connection_reset {
-            builder = builder.pool_max_idle_per_host(0).http1_only();
+            builder = builder.pool_max_idle_per_host(0);
         }
         Ok(Self {
             client: builder.build()?,
@@ -246,12 +248,10 @@ async fn body(mut response: Response, limit: usize) -> Result<Bytes, BodyError> 
 }
 
 fn address(key: &'static str, host: &str, path: &str) -> Result<Url, BackendError> {
+    let base = Url::parse(host).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
     let slash = if path.starts_with('/') || path.is_empty() { "" } else { "/" };
     let value = format!("{}{slash}{path}", host.trim_end_matches('/'));
-    match Url::parse(&value) {
-        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
-        _ => Err(BackendError::Address { key, value }),
-    }
+    base.and_then(|_| Url::parse(&value).ok()).ok_or(BackendError::Address { key, value })
 }
 
 /// Seconds or an HTTP date, whichever the header holds.

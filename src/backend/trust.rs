@@ -38,8 +38,8 @@ pub(crate) enum TrustError {
     Verifier(#[from] rustls::client::VerifierBuilderError),
 }
 
-/// What client.yml says: PEM file, trust store, platform store, all together where several are set.
-pub(crate) fn client_config(client: &settings::Client) -> Result<ClientConfig, TrustError> {
+/// What client.yml says: PEM file, trust store, platform store, all together where several are set. `http2` is offered by ALPN.
+pub(crate) fn client_config(client: &settings::Client, http2: bool) -> Result<ClientConfig, TrustError> {
     let mut roots = RootCertStore::empty();
     if let Some(path) = &client.ca_file {
         add(&mut roots, "client.caFile", path, None)?;
@@ -63,7 +63,7 @@ pub(crate) fn client_config(client: &settings::Client) -> Result<ClientConfig, T
     let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build()?;
     let verifier: Arc<dyn ServerCertVerifier> = if client.verify_hostname { inner } else { Arc::new(ChainOnly(inner)) };
     let mut config = builder(provider)?.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
-    if client.http2 {
+    if http2 {
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     }
     Ok(config)

@@ -194,8 +194,8 @@ mod tests {
     #[test]
     fn json_becomes_bytes() {
         use Format::{Binary, Json, Protobuf, String};
-        type Row<'a> = (Format, &'a str, Result<Option<&'a [u8]>, UnfitReason>);
-        let rows: &[Row<'_>] = &[
+        type Encoded = Result<Option<&'static [u8]>, UnfitReason>;
+        let rows: &[(Format, &str, Encoded)] = &[
             (Json, "null", Ok(None)),
             (String, "null", Ok(None)),
             (Binary, "null", Ok(None)),

@@ -4,14 +4,12 @@
 //! Vec<NewRecord> --encode--> Encoded | unfit --send, waits for room--> delivery --> Receipt | RecordFailure
 //! ```
 //!
-//! It knows nothing of HTTP. [`Flow`] is its main type; [`Sink`] and [`AuditSink`] are what it hands records and audit entries to.
+//! It knows nothing of HTTP. [`Flow`] is its main type; [`Sink`] is what it hands records to.
 
 mod new_record;
 
 use std::{
     future::Future,
-    pin::Pin,
-    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -23,7 +21,10 @@ use protocol::{
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use crate::telemetry::metrics::ProduceMetrics;
+use crate::{
+    audit::{Audit, AuditEntry, AuditType},
+    telemetry::metrics::ProduceMetrics,
+};
 
 /// How long one request waits for room in the byte budget before what is left of it fails as not sent.
 pub(crate) const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
@@ -42,26 +43,6 @@ impl Sink for Producer {
     async fn send(&self, record: ProduceRecord) -> Result<Delivery, ProduceError> {
         Producer::send(self, record).await
     }
-}
-
-/// One produced record, for the audit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ProducedEntry {
-    pub(crate) topic: Arc<str>,
-    pub(crate) partition: Option<i32>,
-    pub(crate) offset: Option<i64>,
-    pub(crate) correlation_id: String,
-    pub(crate) traceability_id: Option<String>,
-    pub(crate) key: Option<String>,
-    /// Milliseconds since the epoch.
-    pub(crate) timestamp: i64,
-    /// What went wrong; None is a success.
-    pub(crate) failure: Option<String>,
-}
-
-/// What takes audit entries. It waits for room in a bounded queue, never for an acknowledgement.
-pub(crate) trait AuditSink: Send + Sync + 'static {
-    fn record(&self, entry: ProducedEntry) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }
 
 /// Why one record was not written, or perhaps not.
@@ -100,7 +81,7 @@ pub(crate) type Report = Vec<Result<Receipt, RecordFailure>>;
 /// Takes requests' records through encoding, sending and auditing.
 pub(crate) struct Flow<S> {
     sink: S,
-    audit: Option<Arc<dyn AuditSink>>,
+    audit: Option<Audit>,
     encode: Encode,
     metrics: ProduceMetrics,
     tasks: TaskTracker,
@@ -112,7 +93,7 @@ pub(crate) struct Flow<S> {
 pub(crate) struct NoReport;
 
 impl<S: Sink> Flow<S> {
-    pub(crate) fn new(sink: S, audit: Option<Arc<dyn AuditSink>>, encode: Encode, metrics: ProduceMetrics) -> Self {
+    pub(crate) fn new(sink: S, audit: Option<Audit>, encode: Encode, metrics: ProduceMetrics) -> Self {
         Self { sink, audit, encode, metrics, tasks: TaskTracker::new() }
     }
 
@@ -127,12 +108,11 @@ impl<S: Sink> Flow<S> {
         memory: impl Send + 'static,
         slot: impl Send + 'static,
     ) -> impl Future<Output = Result<Report, NoReport>> + Send + 'static {
-        let with_key_text = self.audit.is_some();
         let encoded: Vec<_> = records
             .into_iter()
             .enumerate()
             .map(|(index, record)| {
-                let encoded = record.encode(common, self.encode, with_key_text);
+                let encoded = record.encode(common, self.encode);
                 encoded.map_err(|reason| RecordFailure::Unfit(format!("records[{index}].{reason}")))
             })
             .collect();
@@ -140,7 +120,7 @@ impl<S: Sink> Flow<S> {
         let task = self.tasks.spawn(async move {
             let sent = send_all(&sink, encoded).await;
             drop(memory);
-            let report = outcomes(sent, audit.as_deref(), &metrics).await;
+            let report = outcomes(sent, audit.as_ref(), &metrics).await;
             drop(slot);
             report
         });
@@ -162,7 +142,7 @@ impl<S: Sink> Flow<S> {
 /// A record that was handed to the sink, and what its audit entry needs.
 struct Sent<D> {
     delivery: Result<D, RecordFailure>,
-    audit: Option<ProducedEntry>,
+    audit: Option<AuditEntry>,
 }
 
 async fn send_all<S: Sink>(sink: &S, encoded: Vec<Result<Encoded, RecordFailure>>) -> Vec<Sent<S::Delivery>> {
@@ -177,15 +157,17 @@ async fn send_all<S: Sink>(sink: &S, encoded: Vec<Result<Encoded, RecordFailure>
                 continue;
             }
         };
-        let audit = Some(ProducedEntry {
+        let audit = Some(AuditEntry {
+            audit_type: AuditType::Producer,
             topic: encoded.record.topic.clone(),
             partition: encoded.record.partition,
             offset: None,
             correlation_id: encoded.correlation_id,
             traceability_id: encoded.traceability_id,
-            key: encoded.key_text,
-            timestamp: encoded.record.timestamp.unwrap_or_else(now_ms),
-            failure: None,
+            key: None,
+            success: false,
+            stacktrace: None,
+            timestamp: Some(encoded.record.timestamp.unwrap_or_else(now_ms)),
         });
         // After one record found no room none is tried, so that no later one overtakes it.
         let delivery = if room {
@@ -206,7 +188,7 @@ async fn send_all<S: Sink>(sink: &S, encoded: Vec<Result<Encoded, RecordFailure>
 
 async fn outcomes<D: Future<Output = Result<Receipt, ProduceError>>>(
     sent: Vec<Sent<D>>,
-    audit: Option<&dyn AuditSink>,
+    audit: Option<&Audit>,
     metrics: &ProduceMetrics,
 ) -> Report {
     let mut report = Vec::with_capacity(sent.len());
@@ -222,13 +204,17 @@ async fn outcomes<D: Future<Output = Result<Receipt, ProduceError>>>(
         if let (Some(audit), Some(mut entry)) = (audit, entry) {
             match &result {
                 Ok(receipt) => {
+                    entry.success = true;
                     entry.partition = Some(receipt.partition);
                     entry.offset = receipt.offset;
-                    entry.timestamp = receipt.timestamp;
+                    entry.timestamp = Some(receipt.timestamp);
                 }
-                Err(failure) => entry.failure = Some(failure.to_string()),
+                Err(failure) => entry.stacktrace = Some(failure.to_string()),
             }
-            audit.record(entry).await;
+            // Room in the queue is waited for, the acknowledgement is not.
+            if audit.record(entry).await.is_err() {
+                tracing::error!("an audit entry was not taken: the audit writer has ended");
+            }
         }
         report.push(result);
     }
@@ -245,13 +231,18 @@ pub(crate) mod memory_sink;
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::sync::Arc;
 
     use bytes::Bytes;
+    use protocol::producer::ProduceErrorKind;
     use serde_json::value::RawValue;
+    use tokio_util::sync::CancellationToken;
 
     use super::{memory_sink::MemorySink, *};
-    use crate::config::settings::Format;
+    use crate::{
+        config::settings::{self, Format},
+        record::memory::MemoryKafka,
+    };
 
     fn json(_: Format, raw: &RawValue) -> Result<Option<Bytes>, String> {
         match raw.get() {
@@ -280,20 +271,34 @@ mod tests {
         values.iter().map(|value| NewRecord { value: Some(value), ..NewRecord::default() }).collect()
     }
 
-    #[derive(Default)]
-    struct Entries(Mutex<Vec<ProducedEntry>>);
+    /// An audit that writes to a topic in memory, and that topic.
+    fn audit() -> (Audit, Arc<MemoryKafka>, tokio::task::JoinHandle<u64>) {
+        let kafka = Arc::new(MemoryKafka::with_topics(&[("sidecar-audit", 1)]));
+        let settings = settings::Audit {
+            enabled: true,
+            target: settings::AuditTarget::Topic,
+            topic: "sidecar-audit".to_owned(),
+            file: std::path::PathBuf::new(),
+            file_max_bytes: 0,
+            file_max_history: 0,
+        };
+        let (audit, writer) =
+            crate::audit::open(&settings, "me", kafka.clone(), kafka.clone(), false).expect("no file is opened");
+        (audit, kafka, tokio::spawn(writer.run(CancellationToken::new())))
+    }
 
-    impl AuditSink for Entries {
-        fn record(&self, entry: ProducedEntry) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-            self.0.lock().expect("lock").push(entry);
-            Box::pin(std::future::ready(()))
-        }
+    fn entries(kafka: &MemoryKafka) -> Vec<serde_json::Value> {
+        let records = kafka.records();
+        records
+            .iter()
+            .map(|record| serde_json::from_slice(record.value.as_deref().expect("value")).expect("json"))
+            .collect()
     }
 
     #[tokio::test]
     async fn an_unfit_record_fails_alone_with_its_index_and_the_others_are_written() {
-        let (sink, audit) = (MemorySink::default(), Arc::new(Entries::default()));
-        let flow = Flow::new(sink.clone(), Some(audit.clone()), json, ProduceMetrics::default());
+        let (sink, (audit, kafka, writer)) = (MemorySink::default(), audit());
+        let flow = Flow::new(sink.clone(), Some(audit), json, ProduceMetrics::default());
         let values = values(&["1", "\"bad\"", "null"]);
         let report = flow.produce(&common(), records(&values), (), ()).await.expect("report");
         assert_eq!(report[0].as_ref().expect("written").offset, Some(0));
@@ -302,8 +307,11 @@ mod tests {
         let written = sink.written();
         assert_eq!(written[0].value.as_deref(), Some(b"1".as_slice()));
         assert_eq!(written[1].value, None, "null is a tombstone");
-        let entries = audit.0.lock().expect("lock");
-        assert_eq!(entries.iter().map(|entry| entry.offset).collect::<Vec<_>>(), [Some(0), Some(1)]);
+        drop(flow);
+        assert_eq!(writer.await.expect("no panic"), 0, "without its last caller the audit drains and ends");
+        let entries = entries(&kafka);
+        assert_eq!(entries.iter().map(|entry| &entry["offset"]).collect::<Vec<_>>(), [0, 1]);
+        assert_eq!((&entries[0]["auditType"], &entries[0]["auditStatus"]), (&"PRODUCER".into(), &"SUCCESS".into()));
     }
 
     #[tokio::test(start_paused = true)]
@@ -323,12 +331,33 @@ mod tests {
 
     #[tokio::test]
     async fn a_caller_who_goes_away_does_not_lose_the_records_or_their_audit() {
-        let (sink, audit) = (MemorySink::default(), Arc::new(Entries::default()));
-        let flow = Flow::new(sink.clone(), Some(audit.clone()), json, ProduceMetrics::default());
+        let (sink, (audit, kafka, writer)) = (MemorySink::default(), audit());
+        let flow = Flow::new(sink.clone(), Some(audit), json, ProduceMetrics::default());
         let values = values(&["1", "2"]);
         drop(flow.produce(&common(), records(&values), (), ()));
         flow.finished().await;
+        drop(flow);
+        assert_eq!(writer.await.expect("no panic"), 0);
         assert_eq!(sink.written().len(), 2);
-        assert_eq!(audit.0.lock().expect("lock").len(), 2);
+        assert_eq!(entries(&kafka).len(), 2);
+    }
+
+    #[tokio::test]
+    async fn the_answer_does_not_wait_for_the_audit_and_a_failure_is_audited_with_its_reason() {
+        let (sink, (audit, kafka, writer)) = (MemorySink::default(), audit());
+        sink.refuse(Outcome::NotSent, ProduceErrorKind::UnknownTopic);
+        kafka.hold(true);
+        let flow = Flow::new(sink.clone(), Some(audit), json, ProduceMetrics::default());
+        let values = values(&["1"]);
+        let report = flow.produce(&common(), records(&values), (), ()).await.expect("report");
+        assert!(report[0].is_err());
+        assert_eq!(kafka.records().len(), 0);
+        kafka.hold(false);
+        drop(flow);
+        assert_eq!(writer.await.expect("no panic"), 0);
+        let entries = entries(&kafka);
+        assert_eq!(entries[0]["auditStatus"], "FAILURE");
+        assert_eq!(entries[0]["stacktrace"], "t: the topic does not exist (not sent)");
+        assert_eq!(entries[0].get("offset"), None);
     }
 }

@@ -50,8 +50,6 @@ pub(crate) struct Encoded {
     pub(crate) record: ProduceRecord,
     pub(crate) correlation_id: String,
     pub(crate) traceability_id: Option<String>,
-    /// The key as text, for the audit.
-    pub(crate) key_text: Option<String>,
 }
 
 /// JSON text to bytes in a format; `Ok(None)` is a null. The error is a sentence without the field's name.
@@ -60,7 +58,7 @@ pub(crate) type Encode = fn(Format, &RawValue) -> Result<Option<Bytes>, String>;
 impl NewRecord<'_> {
     /// Bytes for key and value, and the headers in their order: the common ones, the traceability id, the correlation id, then the
     /// record's own without those two names. The error names the field.
-    pub(crate) fn encode(self, common: &Common, encode: Encode, with_key_text: bool) -> Result<Encoded, String> {
+    pub(crate) fn encode(self, common: &Common, encode: Encode) -> Result<Encoded, String> {
         let bytes = |field: &str, format, raw: Option<&RawValue>| match raw {
             None => Ok(None),
             Some(raw) => encode(format, raw).map_err(|reason| format!("{field}: {reason}")),
@@ -96,17 +94,7 @@ impl NewRecord<'_> {
             },
             correlation_id,
             traceability_id,
-            key_text: if with_key_text { self.key.and_then(text_of) } else { None },
         })
-    }
-}
-
-/// A JSON string's content, other JSON as it stands, nothing for null.
-fn text_of(raw: &RawValue) -> Option<String> {
-    match raw.get() {
-        "null" => None,
-        text if text.starts_with('"') => Some(serde_json::from_str(text).unwrap_or_else(|_| text.to_owned())),
-        text => Some(text.to_owned()),
     }
 }
 
@@ -163,7 +151,7 @@ mod tests {
             traceability_id: Some("own-t".into()),
             ..NewRecord::default()
         };
-        let encoded = record.encode(&common(), as_it_stands, false).expect("fit");
+        let encoded = record.encode(&common(), as_it_stands).expect("fit");
         let some = |text: &str| Some(text.to_owned());
         assert_eq!(
             headers(&encoded),
@@ -180,8 +168,8 @@ mod tests {
     #[test]
     fn a_record_without_any_id_gets_a_correlation_id_of_22_characters_and_no_traceability_id() {
         let common = Common { correlation_id: None, traceability_id: None, headers: Vec::new(), ..common() };
-        let one = NewRecord::default().encode(&common, as_it_stands, false).expect("fit");
-        let two = NewRecord::default().encode(&common, as_it_stands, false).expect("fit");
+        let one = NewRecord::default().encode(&common, as_it_stands).expect("fit");
+        let two = NewRecord::default().encode(&common, as_it_stands).expect("fit");
         assert_eq!(one.correlation_id.len(), 22);
         assert_ne!(one.correlation_id, two.correlation_id);
         assert_eq!(headers(&one).len(), 1);
@@ -193,7 +181,7 @@ mod tests {
         let common = Common { trace_context: vec![header("traceparent"), header("tracestate")], ..common() };
         let own = NewRecord { headers: vec![("Traceparent".into(), Some("own".into()))], ..NewRecord::default() };
         let names = |record: NewRecord<'_>| {
-            let encoded = record.encode(&common, as_it_stands, false).expect("fit");
+            let encoded = record.encode(&common, as_it_stands).expect("fit");
             headers(&encoded).into_iter().map(|(name, _)| name).collect::<Vec<_>>()
         };
         assert_eq!(names(own), ["caller_id", "X-Traceability-Id", "X-Correlation-Id", "Traceparent"]);
@@ -201,16 +189,6 @@ mod tests {
             names(NewRecord::default()),
             ["caller_id", "traceparent", "tracestate", "X-Traceability-Id", "X-Correlation-Id"]
         );
-    }
-
-    #[test]
-    fn an_audit_key_is_the_text_of_the_json_key() {
-        for (raw, expected) in [("\"a\\u0062\"", Some("ab")), ("17.0", Some("17.0")), ("null", None)] {
-            let raw = RawValue::from_string(raw.to_owned()).expect("json");
-            let record = NewRecord { key: Some(&raw), ..NewRecord::default() };
-            let encoded = record.encode(&common(), as_it_stands, true).expect("fit");
-            assert_eq!(encoded.key_text.as_deref(), expected);
-        }
     }
 
     #[test]

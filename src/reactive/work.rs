@@ -1,0 +1,357 @@
+//! Fetched batches of one partition, cut into requests to the backend.
+//!
+//! It knows nothing of calls or answers. [`Pending`] holds what was fetched and not taken; [`Pending::cut`] takes the next
+//! request's records; [`body_of`] writes the body of records that were cut before, for a retry: while a batch waits, no
+//! body is kept.
+
+use std::{collections::VecDeque, ops::ControlFlow, sync::Arc};
+
+use bytes::Bytes;
+use protocol::consumer::Lease;
+
+use super::{
+    body::{self, BadRecord, Formats},
+    source::RecordBatch,
+};
+use crate::record::{CORRELATION_ID, SourceRecord, TRACEABILITY_ID, TraceIds, new_correlation_id};
+
+/// How large a request may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limits {
+    pub(crate) records: usize,
+    /// Decoded key and value bytes; one record may exceed it alone.
+    pub(crate) bytes: usize,
+}
+
+/// One record that was taken for processing. Its bytes stay in its batch.
+#[derive(Clone)]
+pub(crate) struct Entry {
+    pub(crate) offset: i64,
+    pub(crate) leader_epoch: i32,
+    /// As the headers say.
+    pub(crate) ids: TraceIds,
+    /// For a record whose headers have none: the one that the backend is told.
+    pub(crate) generated_id: String,
+    batch: Arc<dyn RecordBatch>,
+}
+
+impl Entry {
+    /// The Kafka header as read, then the verdict's, then the generated one.
+    pub(crate) fn ids_with(&self, verdict: &TraceIds) -> (String, Option<String>) {
+        let correlation = self.ids.correlation_id.as_ref().or(verdict.correlation_id.as_ref());
+        let traceability = self.ids.traceability_id.as_ref().or(verdict.traceability_id.as_ref());
+        (correlation.unwrap_or(&self.generated_id).clone(), traceability.cloned())
+    }
+}
+
+/// What [`Pending::cut`] found at the cursor.
+pub(crate) enum Work {
+    /// Records for the backend and their request.
+    Send { entries: Vec<Entry>, request: Request },
+    /// Undecodable records in a row.
+    Bad(Vec<(Entry, BadRecord)>),
+    /// No records, only offsets that hold none.
+    Nothing,
+}
+
+/// The body of a request and the trace context of its first record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Request {
+    pub(crate) body: Bytes,
+    pub(crate) traceparent: String,
+}
+
+/// A cut, and how far every record was taken by it.
+pub(crate) struct Cut {
+    pub(crate) work: Work,
+    /// The end (with leader epoch) of the batches that are used up by this cut.
+    pub(crate) covered: Option<(i64, i32)>,
+}
+
+/// Batches that were fetched and not fully taken.
+pub(crate) struct Pending {
+    lease: Lease,
+    formats: Formats,
+    batches: VecDeque<Measured>,
+    /// Records below were taken.
+    cursor: i64,
+}
+
+struct Measured {
+    batch: Arc<dyn RecordBatch>,
+    records: usize,
+    bytes: usize,
+}
+
+impl Pending {
+    pub(crate) fn new(lease: Lease, formats: Formats) -> Self {
+        Self { lease, formats, batches: VecDeque::new(), cursor: i64::MIN }
+    }
+
+    pub(crate) fn push(&mut self, batch: Arc<dyn RecordBatch>) {
+        let (mut records, mut bytes) = (0, 0);
+        batch.visit(batch.position(), &mut |record| {
+            records += 1;
+            bytes += record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
+            ControlFlow::Continue(())
+        });
+        if self.batches.is_empty() {
+            self.cursor = batch.position();
+        }
+        self.batches.push_back(Measured { batch, records, bytes });
+    }
+
+    /// Drops everything; the next batch begins where it begins.
+    pub(crate) fn clear(&mut self) {
+        self.batches.clear();
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
+    /// Whether so many records or so many bytes of keys and values are here. A batch that is partly taken counts in full.
+    pub(crate) fn holds(&self, limits: Limits) -> bool {
+        let records: usize = self.batches.iter().map(|batch| batch.records).sum();
+        let bytes: usize = self.batches.iter().map(|batch| batch.bytes).sum();
+        records >= limits.records || bytes >= limits.bytes
+    }
+
+    /// Whether the first record is the one at `offset` and cannot be decoded.
+    pub(crate) fn begins_with_undecodable(&self, offset: i64) -> bool {
+        let mut undecodable = false;
+        if let Some(first) = self.batches.front() {
+            first.batch.visit(self.cursor, &mut |record| {
+                let mut scratch = Vec::new();
+                let written = body::write_record(self.formats, &self.lease, &record, "", &mut scratch);
+                undecodable = record.offset == offset && written.is_err();
+                ControlFlow::Break(())
+            });
+        }
+        undecodable
+    }
+
+    /// Takes the records of the next request: at least one if there is any, no more than fit.
+    pub(crate) fn cut(&mut self, limits: Limits) -> Cut {
+        let mut cutter = Cutter {
+            limits,
+            formats: self.formats,
+            lease: &self.lease,
+            entries: Vec::new(),
+            bad: Vec::new(),
+            body: vec![b'['],
+            bytes: 0,
+            traceparent: None,
+        };
+        let mut covered = None;
+        while let Some(Measured { batch, .. }) = self.batches.front() {
+            let stopped_at = cutter.take_from(batch, self.cursor);
+            match stopped_at {
+                Some(offset) => {
+                    self.cursor = offset;
+                    break;
+                }
+                None => {
+                    covered = Some((batch.next_offset(), batch.leader_epoch()));
+                    self.batches.pop_front();
+                    if let Some(next) = self.batches.front() {
+                        self.cursor = next.batch.position();
+                    }
+                }
+            }
+        }
+        Cut { work: cutter.finish(), covered }
+    }
+}
+
+struct Cutter<'a> {
+    limits: Limits,
+    formats: Formats,
+    lease: &'a Lease,
+    entries: Vec<Entry>,
+    bad: Vec<(Entry, BadRecord)>,
+    body: Vec<u8>,
+    bytes: usize,
+    traceparent: Option<String>,
+}
+
+impl Cutter<'_> {
+    /// Takes what fits; the offset of the first record that does not, None if all did.
+    fn take_from(&mut self, batch: &Arc<dyn RecordBatch>, from: i64) -> Option<i64> {
+        let mut stopped_at = None;
+        batch.visit(from, &mut |record| {
+            if self.entries.len().max(self.bad.len()) >= self.limits.records {
+                stopped_at = Some(record.offset);
+                return ControlFlow::Break(());
+            }
+            let id = |name| record.header_text(name).filter(|id| !id.is_empty()).map(str::to_owned);
+            let ids = TraceIds { correlation_id: id(CORRELATION_ID), traceability_id: id(TRACEABILITY_ID) };
+            let entry = Entry {
+                offset: record.offset,
+                leader_epoch: batch.leader_epoch(),
+                generated_id: if ids.correlation_id.is_none() { new_correlation_id() } else { String::new() },
+                ids,
+                batch: batch.clone(),
+            };
+            let before = self.body.len();
+            if !self.entries.is_empty() {
+                self.body.push(b',');
+            }
+            match body::write_record(self.formats, self.lease, &record, &entry.generated_id, &mut self.body) {
+                Ok(bytes) => {
+                    let full = !self.entries.is_empty() && self.bytes + bytes > self.limits.bytes;
+                    if full || !self.bad.is_empty() {
+                        self.body.truncate(before);
+                        stopped_at = Some(record.offset);
+                        return ControlFlow::Break(());
+                    }
+                    if self.entries.is_empty() {
+                        self.traceparent = Some(body::traceparent(&record));
+                    }
+                    self.bytes += bytes;
+                    self.entries.push(entry);
+                }
+                Err(reason) => {
+                    self.body.truncate(before);
+                    if !self.entries.is_empty() {
+                        stopped_at = Some(record.offset);
+                        return ControlFlow::Break(());
+                    }
+                    self.bad.push((entry, reason));
+                }
+            }
+            ControlFlow::Continue(())
+        });
+        stopped_at
+    }
+
+    fn finish(mut self) -> Work {
+        if !self.bad.is_empty() {
+            return Work::Bad(self.bad);
+        }
+        match self.traceparent {
+            None => Work::Nothing,
+            Some(traceparent) => {
+                self.body.push(b']');
+                let request = Request { body: self.body.into(), traceparent };
+                Work::Send { entries: self.entries, request }
+            }
+        }
+    }
+}
+
+/// The request for records that were cut before.
+pub(crate) fn body_of(formats: Formats, lease: &Lease, entries: &[Entry]) -> Request {
+    let mut body = vec![b'['];
+    let mut traceparent = None;
+    visit(entries, |entry, record| {
+        let before = body.len();
+        if traceparent.is_some() {
+            body.push(b',');
+        }
+        // It was decodable when it was cut, and bytes do not change.
+        match body::write_record(formats, lease, &record, &entry.generated_id, &mut body) {
+            Ok(_) => traceparent = traceparent.take().or_else(|| Some(body::traceparent(&record))),
+            Err(_) => body.truncate(before),
+        }
+    });
+    body.push(b']');
+    Request { body: body.into(), traceparent: traceparent.unwrap_or_default() }
+}
+
+/// The records as they were read, with bytes of their own, in order.
+pub(crate) fn sources_of(lease: &Lease, entries: &[Entry]) -> Vec<SourceRecord> {
+    let mut sources = Vec::with_capacity(entries.len());
+    visit(entries, |_, record| sources.push(record.to_source(lease)));
+    sources
+}
+
+/// Shows each entry with its record; walks each batch once. Entries are in order.
+fn visit(entries: &[Entry], mut show: impl FnMut(&Entry, super::source::RawRecord<'_>)) {
+    for group in entries.chunk_by(|one, next| Arc::ptr_eq(&one.batch, &next.batch)) {
+        let Some(first) = group.first() else { continue };
+        let mut wanted = group.iter().peekable();
+        first.batch.visit(first.offset, &mut |record| {
+            if let Some(entry) = wanted.next_if(|entry| entry.offset == record.offset) {
+                show(entry, record);
+            }
+            if wanted.peek().is_some() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::settings::Format, reactive::script::batch};
+
+    const ALL: Limits = Limits { records: 100, bytes: 1 << 20 };
+
+    fn pending(batches: &[&[(i64, &str)]]) -> Pending {
+        let formats = Formats { key: Format::String, value: Format::Json };
+        let mut pending = Pending::new(Lease::new("t".into(), 0, 1), formats);
+        let mut position = 0;
+        for records in batches {
+            let next = records.last().map_or(position, |(offset, _)| offset + 1);
+            pending.push(batch(position, next, records));
+            position = next;
+        }
+        pending
+    }
+
+    /// Every cut as the offsets in it (bad ones with a minus), and what it covers.
+    fn cuts(mut pending: Pending, limits: Limits) -> Vec<(Vec<i64>, Option<i64>)> {
+        let mut all = Vec::new();
+        while !pending.is_empty() {
+            let cut = pending.cut(limits);
+            let offsets = match &cut.work {
+                Work::Send { entries, request } => {
+                    let values: Vec<serde_json::Value> = serde_json::from_slice(&request.body).expect("JSON");
+                    let sent: Vec<_> = values.iter().map(|value| value["offset"].as_i64().expect("a number")).collect();
+                    assert_eq!(sent, entries.iter().map(|entry| entry.offset).collect::<Vec<_>>());
+                    assert_eq!(&body_of(pending.formats, &pending.lease, entries).body, &request.body);
+                    sent
+                }
+                Work::Bad(bad) => bad.iter().map(|(entry, _)| -entry.offset).collect(),
+                Work::Nothing => Vec::new(),
+            };
+            all.push((offsets, cut.covered.map(|(end, _)| end)));
+        }
+        all
+    }
+
+    #[test]
+    fn a_request_spans_batches_and_is_cut_by_records_and_bytes() {
+        let three: &[&[(i64, &str)]] = &[&[(1, "1"), (2, "2")], &[(3, "333")], &[(9, "4"), (12, "5")]];
+        assert_eq!(cuts(pending(three), ALL), [(vec![1, 2, 3, 9, 12], Some(13))]);
+        let by_two = Limits { records: 2, ..ALL };
+        assert_eq!(cuts(pending(three), by_two), [(vec![1, 2], Some(3)), (vec![3, 9], Some(4)), (vec![12], Some(13))]);
+        let by_bytes = Limits { bytes: 2, ..ALL };
+        assert_eq!(
+            cuts(pending(three), by_bytes),
+            [(vec![1, 2], Some(3)), (vec![3], Some(4)), (vec![9, 12], Some(13))],
+            "a record beyond the bound goes alone"
+        );
+    }
+
+    #[test]
+    fn undecodable_records_stand_apart_in_their_turn() {
+        let mixed: &[&[(i64, &str)]] = &[&[(1, "1"), (2, "{"), (3, "")], &[(4, "x"), (5, "5")]];
+        assert_eq!(cuts(pending(mixed), ALL), [(vec![1], None), (vec![-2, -3, -4], Some(4)), (vec![5], Some(6))]);
+    }
+
+    #[test]
+    fn batches_without_records_only_move_the_position() {
+        let empty: &[&[(i64, &str)]] = &[&[]];
+        assert_eq!(cuts(pending(empty), ALL), [(vec![], Some(0))]);
+    }
+
+    #[test]
+    fn the_records_themselves_can_be_had_again() {
+        let mut pending = pending(&[&[(1, "1"), (2, "2")], &[(3, "3"), (4, "4")]]);
+        let Work::Send { entries, .. } = pending.cut(ALL).work else { panic!("nothing to send") };
+        let sources = sources_of(&pending.lease, &entries[1..3]);
+        assert_eq!(sources.iter().map(|source| source.offset).collect::<Vec<_>>(), [2, 3]);
+        assert_eq!(sources[1].value.as_deref(), Some(&b"3"[..]));
+    }
+}
