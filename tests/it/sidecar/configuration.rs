@@ -24,11 +24,6 @@ fn what_is_not_built_yet_is_refused_and_never_ignored() -> Result<()> {
         let (code, text) = run(&["--set", setting])?;
         assert_eq!(code, Some(64), "{setting}: {text}");
     }
-    let reactive =
-        ["--set", "kafka-consumer.topic=orders", "--set", "kafka-consumer.backendApiHost=http://localhost:3000"];
-    let (code, text) = run(&reactive)?;
-    assert_eq!(code, Some(1), "{text}");
-    assert!(text.contains("the reactive consumer is not built yet"), "{text}");
     Ok(())
 }
 

@@ -16,9 +16,9 @@ use crate::support::{
     process::Sidecar,
 };
 
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
-fn http() -> Result<reqwest::Client> {
+pub(super) fn http() -> Result<reqwest::Client> {
     // Plain HTTP only; the client still wants a provider to be installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
     Ok(reqwest::Client::builder().tls_backend_preconfigured(empty_tls()?).no_proxy().timeout(PATIENCE).build()?)
@@ -30,7 +30,7 @@ fn empty_tls() -> Result<rustls::ClientConfig> {
     Ok(builder.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth())
 }
 
-async fn post(url: &str, body: impl Into<reqwest::Body>) -> Result<(u16, Value)> {
+pub(super) async fn post(url: &str, body: impl Into<reqwest::Body>) -> Result<(u16, Value)> {
     let answer =
         http()?.post(url).header("content-type", "application/json").body(body).send().await.context("the request")?;
     let status = answer.status().as_u16();
@@ -38,7 +38,7 @@ async fn post(url: &str, body: impl Into<reqwest::Body>) -> Result<(u16, Value)>
 }
 
 /// Keys and values of a topic, read by a consumer of our own.
-async fn read(kafka: &Kafka, topic: &str, count: usize) -> Result<BTreeMap<Vec<u8>, Option<Vec<u8>>>> {
+pub(super) async fn read(kafka: &Kafka, topic: &str, count: usize) -> Result<BTreeMap<Vec<u8>, Option<Vec<u8>>>> {
     let bootstrap = kafka.bootstrap().into_iter().filter_map(|address| {
         let (host, port) = address.rsplit_once(':')?;
         Some((host.to_owned(), port.parse().ok()?))
