@@ -21,6 +21,14 @@ pub(super) enum Fix {
     Fatal,
 }
 
+pub(super) fn on_find(code: ErrorCode) -> Fix {
+    match code {
+        ErrorCode::GROUP_AUTHORIZATION_FAILED | ErrorCode::INVALID_GROUP_ID => Fix::Fatal,
+        // Whatever else it is, without a coordinator there is nothing to do but to ask again.
+        _ => Fix::Retry,
+    }
+}
+
 pub(super) fn on_join(code: ErrorCode) -> Fix {
     match code {
         ErrorCode::MEMBER_ID_REQUIRED => Fix::JoinWithId,
@@ -55,7 +63,8 @@ pub(super) fn on_heartbeat(code: ErrorCode) -> Fix {
     }
 }
 
-/// `rebalancing`: a join is due or on its way, so that an old generation in a commit is no news.
+/// `rebalancing`: a join was sent that no assignment has followed yet, or the generation moved since the commit was sent, so
+/// that an old generation is no news.
 pub(super) fn on_commit(code: ErrorCode, rebalancing: bool) -> Fix {
     match code {
         ErrorCode::REBALANCE_IN_PROGRESS => Fix::Rejoin,
@@ -80,6 +89,19 @@ pub(super) fn on_offset_fetch(code: ErrorCode) -> Fix {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_row_of_the_find_table() {
+        for (code, fix) in [
+            (ErrorCode::COORDINATOR_NOT_AVAILABLE, Fix::Retry),
+            (ErrorCode::COORDINATOR_LOAD_IN_PROGRESS, Fix::Retry),
+            (ErrorCode::UNKNOWN_SERVER_ERROR, Fix::Retry),
+            (ErrorCode::GROUP_AUTHORIZATION_FAILED, Fix::Fatal),
+            (ErrorCode::INVALID_GROUP_ID, Fix::Fatal),
+        ] {
+            assert_eq!(on_find(code), fix, "{code}");
+        }
+    }
 
     #[test]
     fn each_row_of_the_join_table() {
