@@ -3,7 +3,10 @@
 //! Nothing is decided here. All requests in flight are polled together, so that none stands in front of another, and all of
 //! them end with the task.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::{
@@ -28,7 +31,7 @@ const DESCRIBE_BUDGET: Duration = Duration::from_secs(5);
 enum Done {
     Found(Result<NodeId, NotFound>),
     Answered(CallId, Result<Answer, Failure>),
-    Described(CallId, std::collections::BTreeSet<std::sync::Arc<str>>),
+    Described(CallId, BTreeSet<Arc<str>>),
     Released(RevocationId),
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Action, Asked, CallId, EARLY_HEARTBEAT, FATAL_DELAY, GAVE_UP, Goal, Held, Membership, Phase, list};
+use super::{Action, Asked, CallId, EARLY_HEARTBEAT, FATAL_DELAY, Goal, Membership, Phase, list};
 use crate::{
     cluster::NodeId,
     consumer::{
@@ -33,7 +33,7 @@ impl Membership {
             }
         }
         match asked {
-            Asked::Join => self.joined(call, node, answer, now),
+            Asked::Join { sent } => self.joined(call, node, sent, answer, now),
             Asked::Sync => self.synced(call, node, answer, now),
             Asked::Heartbeat { generation, sent } => {
                 self.pulse.returned(call);
@@ -71,6 +71,7 @@ impl Membership {
             Ok(node) => {
                 tracing::debug!(group = %self.config.group_id, node, "found the group's coordinator");
                 self.coordinator = Some(node);
+                self.give_up_on_others(node, now);
                 return;
             }
             Err(error) => error,
@@ -79,12 +80,21 @@ impl Membership {
         self.find_at = now + self.find_backoff.next_delay();
         if let Some(code) = error.code.filter(|code| table::on_find(*code) == Fix::Fatal) {
             self.lose();
-            self.phase = Phase::Due(now);
+            self.join_at(now);
             self.fault(code, "the group's coordinator is refused to us");
             self.find_at = now + FATAL_DELAY;
         } else if !error.retriable {
             self.fault(ErrorCode::UNSUPPORTED_VERSION, &error.text);
             self.find_at = now + FATAL_DELAY;
+        }
+    }
+
+    /// What was asked of a broker that is the coordinator no longer: its answer may never come, and would be worth nothing.
+    fn give_up_on_others(&mut self, coordinator: NodeId, now: Instant) {
+        let elsewhere = self.asked.iter().filter(|(_, (node, _))| *node != coordinator);
+        for call in elsewhere.map(|(call, _)| *call).collect::<Vec<_>>() {
+            let text = format!("broker {coordinator} is the group's coordinator now");
+            self.answered(call, Err(Failure { retriable: true, text }), now);
         }
     }
 
@@ -129,14 +139,20 @@ impl Membership {
         }
     }
 
-    fn joined(&mut self, call: CallId, node: NodeId, answer: Result<Answer, Failure>, now: Instant) {
+    fn joined(&mut self, call: CallId, node: NodeId, sent: Instant, answer: Result<Answer, Failure>, now: Instant) {
+        if let (Phase::Parting { .. }, Ok(Answer::Joined(joined))) = (&self.phase, &answer)
+            && self.member_id.is_empty()
+        {
+            self.member_id.clone_from(&joined.member_id);
+        }
         if !matches!(self.phase, Phase::Joining(due) if due == call) {
             return;
         }
         let joined = match answer {
             Ok(Answer::Joined(joined)) => joined,
             other => {
-                self.phase = Phase::Due(self.after(other.err().as_ref(), now));
+                let at = self.after(other.err().as_ref(), now);
+                self.join_at(at);
                 return;
             }
         };
@@ -149,18 +165,17 @@ impl Membership {
             } else {
                 self.mend(fix, code, node, "JoinGroup", now)
             };
-            self.phase = Phase::Due(at);
+            self.join_at(at);
             return;
         }
         self.member_id = member_id;
         self.generation = generation;
-        self.find_backoff.reset();
-        self.pulse.start(now);
-        self.trust();
+        self.pulse.start(sent, now);
+        self.confirmed(sent);
         let known = self.config.assignors.iter().find(|known| requests::assignor_name(**known) == protocol);
         let Some(known) = known else {
             let at = self.mend(Fix::Fatal, ErrorCode::INCONSISTENT_GROUP_PROTOCOL, node, "the group's assignor", now);
-            self.phase = Phase::Due(at);
+            self.join_at(at);
             return;
         };
         self.protocol = *known;
@@ -209,7 +224,7 @@ impl Membership {
                 self.after(other.err().as_ref(), now)
             }
         };
-        self.phase = Phase::Due(at);
+        self.join_at(at);
     }
 
     /// The assignment of this generation: what is new is asked for, what is missing is given up.
@@ -230,23 +245,20 @@ impl Membership {
             tracing::warn!(group = %self.config.group_id, partitions = %list(&foreign),
                 "the leader assigns what this member does not subscribe to: left alone");
         }
-        let revoked: Vec<Slot> = self.held.keys().filter(|slot| !ours.contains(*slot)).cloned().collect();
+        let going: BTreeSet<&Slot> = self.revocations.values().flat_map(|revocation| &revocation.slots).collect();
+        let kept = |slot: &Slot| ours.contains(slot) || going.contains(slot);
+        let revoked: Vec<Slot> = self.held.keys().filter(|slot| !kept(slot)).cloned().collect();
         tracing::info!(group = %self.config.group_id, generation = self.generation, member = %self.member_id,
             leads = self.planned_for.is_some(), assignor = requests::assignor_name(self.protocol),
             partitions = %list(&ours), "joined the group");
-        for slot in ours {
-            let generation = self.generation;
-            let lease = || Lease::new(slot.0.clone(), slot.1, generation);
-            self.held.entry(slot.clone()).or_insert_with(|| Held { lease: lease(), announced: false });
-        }
-        self.offsets_at = now;
-        if !revoked.is_empty() {
-            self.revoke(revoked, now);
-            if self.revocations.is_empty() {
-                // The owner never knew of them, but the leader waits for us to come without them.
-                self.want_rejoin(GAVE_UP, now);
+        for slot in &ours {
+            if !self.held.contains_key(slot) {
+                self.hold(slot.clone());
             }
         }
+        self.assigned = ours;
+        self.offsets_at = now;
+        self.revoke(revoked, now);
     }
 
     fn beaten(&mut self, node: NodeId, generation: i32, sent: Instant, answer: Result<Answer, Failure>, now: Instant) {
@@ -255,9 +267,7 @@ impl Membership {
         }
         let Ok(Answer::Heartbeat(code)) = answer else { return self.pulse.missed(now) };
         if code.is_none() || code == ErrorCode::REBALANCE_IN_PROGRESS {
-            self.pulse.confirmed(sent);
-            self.trust();
-            self.find_backoff.reset();
+            self.confirmed(sent);
             if !code.is_none() {
                 self.want_rejoin("the group rebalances", now);
             }
@@ -270,7 +280,7 @@ impl Membership {
             Fix::LostKeepId | Fix::LostNewId | Fix::Fatal => {
                 self.reason = "the membership was lost";
                 let at = self.mend(fix, code, node, "Heartbeat", now);
-                self.phase = Phase::Due(at);
+                self.join_at(at);
             }
             Fix::Refind => {
                 self.coordinator_is_gone(node, now);
@@ -297,12 +307,12 @@ impl Membership {
                 Fix::LostKeepId | Fix::LostNewId => {
                     self.reason = "the membership was lost";
                     let at = self.mend(fix, code, node, "OffsetCommit", now);
-                    self.phase = Phase::Due(at);
+                    self.join_at(at);
                     return;
                 }
                 Fix::Fatal if code == ErrorCode::FENCED_INSTANCE_ID => {
                     let at = self.mend(fix, code, node, "OffsetCommit", now);
-                    self.phase = Phase::Due(at);
+                    self.join_at(at);
                     return;
                 }
                 // Any other refusal is for whoever wanted to commit; the membership is not touched by it.

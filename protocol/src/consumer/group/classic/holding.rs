@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use tokio::time::Instant;
 
 use super::{
-    Action, Asked, CallId, FLUSH_BUDGET, GAVE_UP, Goal, Membership, PART_BUDGET, Phase, Revocation, RevocationId,
-    Stage, list,
+    Action, Asked, CallId, FLUSH_BUDGET, Goal, Held, Membership, PART_BUDGET, Phase, Revocation, RevocationId, Stage,
+    list,
 };
 use crate::{
     cluster::NodeId,
@@ -16,12 +16,20 @@ use crate::{
             assignor::Slot,
             commits::{Reply, WaiterId},
             link::{Answer, Call, Failure},
+            table,
         },
     },
     error_code::ErrorCode,
 };
 
 impl Membership {
+    /// Joins at `at`, unless it is on its way out.
+    pub(super) fn join_at(&mut self, at: Instant) {
+        if !matches!(self.phase, Phase::Parting { .. } | Phase::Left) {
+            self.phase = Phase::Due(at);
+        }
+    }
+
     pub(super) fn want_rejoin(&mut self, reason: &'static str, now: Instant) {
         if matches!(self.phase, Phase::Stable) && self.goal == Goal::Member {
             self.reason = reason;
@@ -42,6 +50,7 @@ impl Membership {
         let mut leases = Vec::new();
         let mut told = Vec::new();
         for slot in slots {
+            self.assigned.remove(&slot);
             match self.held.get(&slot) {
                 Some(held) if held.announced => {
                     held.lease.start_revoking();
@@ -75,6 +84,16 @@ impl Membership {
         }
     }
 
+    /// When a revocation goes on without anybody's doing.
+    pub(super) fn revocation_due(&self, revocation: &Revocation) -> Option<Instant> {
+        // Between a join and its assignment no commit can be made, and nobody waits for the partitions either.
+        let patient = matches!(self.phase, Phase::Describing(..) | Phase::Syncing(_)) && self.goal == Goal::Member;
+        match revocation.stage {
+            Stage::Draining { deadline } => Some(deadline),
+            Stage::Flushing { until } => (!patient).then_some(until),
+        }
+    }
+
     pub(super) fn finish_revocations(&mut self, now: Instant) {
         let late: Vec<RevocationId> = self
             .revocations
@@ -86,27 +105,41 @@ impl Membership {
             tracing::warn!(group = %self.config.group_id, "the drain timeout passed: records in flight will come again");
             self.released(id, now);
         }
-        let commits = &self.commits;
-        let over: Vec<RevocationId> = self
-            .revocations
-            .iter()
-            .filter(|(_, revocation)| match revocation.stage {
-                Stage::Draining { .. } => false,
-                Stage::Flushing { until } => until <= now || !commits.has_any(revocation.slots.iter()),
-            })
-            .map(|(id, _)| *id)
-            .collect();
+        let is_over = |revocation: &Revocation| {
+            matches!(revocation.stage, Stage::Flushing { .. })
+                && (!self.commits.has_any(revocation.slots.iter())
+                    || self.revocation_due(revocation).is_some_and(|until| until <= now))
+        };
+        let over: Vec<RevocationId> =
+            self.revocations.iter().filter(|(_, revocation)| is_over(revocation)).map(|(id, _)| *id).collect();
         for revocation in over.into_iter().filter_map(|id| self.revocations.remove(&id)).collect::<Vec<_>>() {
             tracing::info!(group = %self.config.group_id, partitions = %list(&revocation.slots), "gave partitions up");
-            for slot in &revocation.slots {
-                self.held.remove(slot);
-            }
             let mut replies = Vec::new();
             self.commits.abandon(revocation.slots.iter(), &mut replies);
             self.reply(replies);
-            if self.revocations.is_empty() {
-                self.want_rejoin(GAVE_UP, now);
+            for slot in revocation.slots {
+                self.held.remove(&slot);
+                if self.goal == Goal::Member && self.assigned.contains(&slot) {
+                    // While it drained the group gave it to us again.
+                    self.hold(slot);
+                    self.offsets_at = now;
+                }
             }
+        }
+    }
+
+    pub(super) fn hold(&mut self, slot: Slot) {
+        let lease = Lease::new(slot.0.clone(), slot.1, self.generation);
+        if let Some(until) = self.pulse.holds_until() {
+            lease.confirm_until(until);
+        }
+        self.held.insert(slot, Held { lease, announced: false });
+    }
+
+    /// The group takes us for the owner of what we gave up, until we come and say so.
+    pub(super) fn rejoin_if_given_up(&mut self, now: Instant) {
+        if self.revocations.is_empty() && self.claimed.iter().any(|slot| !self.held.contains_key(slot)) {
+            self.want_rejoin("partitions were given up", now);
         }
     }
 
@@ -126,27 +159,37 @@ impl Membership {
         self.reply(replies);
         self.revocations.clear();
         self.generation = -1;
+        self.assigned.clear();
         self.assigned_in = -1;
+        self.claimed.clear();
         self.unsettled = false;
         self.planned_for = None;
-        self.suspect = false;
+        self.in_doubt = false;
         self.pulse.stop();
     }
 
-    pub(super) fn suspect_if_due(&mut self, now: Instant) {
-        if self.session_end().is_some_and(|end| end <= now) {
-            self.suspect = true;
-            tracing::warn!(group = %self.config.group_id,
-                "no heartbeat was answered for session.timeout.ms: nothing new is started until one is");
-            self.held.values().for_each(|held| held.lease.set_suspect(true));
+    /// The coordinator takes us for a member, as of when that request was sent.
+    pub(super) fn confirmed(&mut self, sent: Instant) {
+        self.pulse.confirmed(sent);
+        self.find_backoff.reset();
+        if let Some(until) = self.pulse.holds_until() {
+            self.held.values().for_each(|held| held.lease.confirm_until(until));
         }
     }
 
-    pub(super) fn trust(&mut self) {
-        if self.suspect {
-            self.suspect = false;
-            tracing::info!(group = %self.config.group_id, "the coordinator answers again");
-            self.held.values().for_each(|held| held.lease.set_suspect(false));
+    /// Notices that the coordinator's word holds no longer, or again. The leases see it by themselves.
+    pub(super) fn doubt(&mut self, now: Instant) {
+        let over = self.pulse.holds_until().is_some_and(|until| until <= now);
+        let in_doubt = over && !self.held.is_empty();
+        if in_doubt == self.in_doubt {
+            return;
+        }
+        self.in_doubt = in_doubt;
+        if !in_doubt {
+            tracing::info!(group = %self.config.group_id, "the membership is in doubt no longer");
+        } else if self.held.values().any(|held| held.announced) {
+            tracing::warn!(group = %self.config.group_id,
+                "no heartbeat was answered for session.timeout.ms: nothing new is started until one is");
         }
     }
 
@@ -183,12 +226,14 @@ impl Membership {
         }
         if !matches!(self.phase, Phase::Parting { .. } | Phase::Left) {
             self.phase = Phase::Parting { until: now + PART_BUDGET, call: None };
-            if self.member_id.is_empty() {
-                self.end();
-            }
         }
         let Phase::Parting { until, call } = self.phase else { return };
-        if until <= now {
+        if self.member_id.is_empty() {
+            // A first JoinGroup on its way will tell the id that the coordinator expects to hear of again.
+            if !self.is_joining() || until <= now {
+                self.end();
+            }
+        } else if until <= now {
             tracing::info!(group = %self.config.group_id, "left without an answer: the session will expire");
             self.end();
         } else if call.is_none() {
@@ -204,11 +249,12 @@ impl Membership {
             return;
         }
         let again = match answer {
-            Ok(Answer::Left(ErrorCode::NOT_COORDINATOR | ErrorCode::COORDINATOR_NOT_AVAILABLE)) => true,
+            Ok(Answer::Left(code)) => table::leave_again(code),
             Ok(_) => false,
             Err(failure) => failure.retriable,
         };
         if again {
+            // Another search is also the back-off that a coordinator needs that is loading.
             self.coordinator_is_gone(node, now);
             self.phase = Phase::Parting { until, call: None };
         } else {

@@ -1,11 +1,11 @@
 //! Membership of a classic group as a machine: [`Membership::step`] takes what happened and gives what is to be done.
 //!
 //! ```text
-//!          .-------------------------- lost, refused, rebalance, own partitions released --------------------.
-//!          v                                                                                                 |
-//! Due -> Joining -> (leader: Describing) -> Syncing -> Stable -- (cooperative: revoked parts drain) ---------'
-//!  '- eager: everything drains first                                |
-//! any, once nothing is held -> Parting -> Left  <-------------------'
+//!  .------------------ lost, refused, rebalance, what was revoked is given up ------------------.
+//!  v                                                                                            |
+//! Due -> Joining -> (leader: Describing) -> Syncing -> Stable -> (what was revoked drains) -----'
+//!  '- eager: everything drains first
+//! any, told to leave, once nothing is held -> Parting -> Left
 //! ```
 //!
 //! It knows no sockets and no clock: times come in, and [`Membership::wake`] tells when it wants to be asked again. It does
@@ -13,10 +13,15 @@
 //!
 //! Each request has a number; an answer to a number that is not waited for any more changes nothing. A heartbeat's and a
 //! commit's answer counts for the generation that they were sent in.
+//!
+//! Cooperative members never join with less than they hold: what still drains is claimed too, so that nobody else gets it,
+//! and a rebalance of the group does not wait for the drain.
 
 mod answers;
 mod holding;
 mod pulse;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -163,7 +168,7 @@ enum Stage {
 
 /// A request whose answer is awaited.
 enum Asked {
-    Join,
+    Join { sent: Instant },
     Sync,
     Heartbeat { generation: i32, sent: Instant },
     Commit { generation: i32 },
@@ -179,8 +184,11 @@ pub(super) struct Membership {
     /// -1 = none.
     generation: i32,
     protocol: Assignor,
-    /// The generation of the last assignment: what we claim to own is as of then.
+    /// The last assignment and its generation: what we claim to own is as of then.
+    assigned: BTreeSet<Slot>,
     assigned_in: i32,
+    /// What the last JoinGroup said that we own.
+    claimed: BTreeSet<Slot>,
     /// A join was sent, and no assignment has followed: the group may have a generation that we do not know.
     unsettled: bool,
     reason: &'static str,
@@ -190,7 +198,8 @@ pub(super) struct Membership {
     find_at: Instant,
     find_backoff: Backoff,
     pulse: Pulse,
-    suspect: bool,
+    /// The coordinator's word does not hold any more.
+    in_doubt: bool,
     held: BTreeMap<Slot, Held>,
     fetching_offsets: bool,
     offsets_at: Instant,
@@ -217,7 +226,9 @@ impl Membership {
             generation: -1,
             protocol: config.assignors.first().copied().unwrap_or(Assignor::CooperativeSticky),
             config,
+            assigned: BTreeSet::new(),
             assigned_in: -1,
+            claimed: BTreeSet::new(),
             unsettled: false,
             reason: "a new member",
             join_backoff: new_backoff(),
@@ -226,7 +237,7 @@ impl Membership {
             find_at: now,
             find_backoff: new_backoff(),
             pulse,
-            suspect: false,
+            in_doubt: false,
             held: BTreeMap::new(),
             fetching_offsets: false,
             offsets_at: now,
@@ -265,17 +276,14 @@ impl Membership {
 
     /// When [`Event::Tick`] is due, if nothing else happens before.
     pub(super) fn wake(&self) -> Option<Instant> {
-        let revocations = self.revocations.values().map(|revocation| match revocation.stage {
-            Stage::Draining { deadline } => Some(deadline),
-            Stage::Flushing { until } => Some(until),
-        });
+        let revocations = self.revocations.values().map(|revocation| self.revocation_due(revocation));
         let parting = match self.phase {
             Phase::Parting { until, .. } => Some(until),
             _ => None,
         };
         [
             parting,
-            self.session_end(),
+            self.doubt_due(),
             self.find_due(),
             self.revoke_due(),
             self.join_due(),
@@ -298,9 +306,10 @@ impl Membership {
 
     /// Starts whatever is due. Each part looks at the state alone, so that it does not matter what led there.
     fn pursue(&mut self, now: Instant) {
-        self.suspect_if_due(now);
         self.finish_revocations(now);
+        self.doubt(now);
         self.rejoin_if_planned_for_others(now);
+        self.rejoin_if_given_up(now);
         self.part_if_drained(now);
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         if due(self.find_due()) {
@@ -331,8 +340,13 @@ impl Membership {
         self.config.assignors.contains(&Assignor::Range)
     }
 
-    fn session_end(&self) -> Option<Instant> {
-        self.pulse.session_ends().filter(|_| !self.suspect)
+    fn doubt_due(&self) -> Option<Instant> {
+        self.pulse.holds_until().filter(|_| !self.in_doubt && !self.held.is_empty())
+    }
+
+    /// While a join or its sync is on its way the next cannot be answered.
+    fn is_joining(&self) -> bool {
+        self.asked.values().any(|(_, asked)| matches!(asked, Asked::Join { .. } | Asked::Sync))
     }
 
     fn find_due(&self) -> Option<Instant> {
@@ -348,7 +362,7 @@ impl Membership {
 
     fn join_due(&self) -> Option<Instant> {
         let Phase::Due(at) = self.phase else { return None };
-        let free = self.revocations.is_empty() && (self.held.is_empty() || !self.is_eager());
+        let free = (self.held.is_empty() || !self.is_eager()) && !self.is_joining();
         (free && self.goal == Goal::Member && self.coordinator.is_some()).then_some(at)
     }
 
@@ -360,20 +374,16 @@ impl Membership {
     fn offsets_due(&self) -> Option<Instant> {
         let wanted = self.held.values().any(|held| !held.announced);
         let may = self.generation >= 0 && self.goal == Goal::Member && self.coordinator.is_some();
-        (wanted && may && !self.fetching_offsets && !self.suspect).then_some(self.offsets_at)
+        (wanted && may && !self.fetching_offsets && !self.in_doubt).then_some(self.offsets_at)
     }
 
+    /// While the group gathers, the coordinator still takes commits of the old generation. From when it has a new one until
+    /// its assignments are known it takes none.
     fn commit_due(&self) -> Option<Instant> {
-        let leaving = self.goal == Goal::Leave;
-        let may = match self.phase {
-            Phase::Due(_) => !self.unsettled || leaving,
-            // While the group gathers, the coordinator still takes commits of the old generation: whoever leaves tries.
-            Phase::Joining(_) => leaving,
-            Phase::Stable => true,
-            _ => false,
-        };
-        let may = may && self.generation >= 0 && !self.suspect && self.coordinator.is_some();
-        if may { self.commits.due() } else { None }
+        let may = matches!(self.phase, Phase::Due(_) | Phase::Joining(_) | Phase::Stable);
+        // Whoever leaves has nothing to wait for; the generation in the commit keeps it harmless.
+        let sure = !self.in_doubt || self.goal == Goal::Leave;
+        if may && sure && self.generation >= 0 && self.coordinator.is_some() { self.commits.due() } else { None }
     }
 
     // Requests.
@@ -396,14 +406,15 @@ impl Membership {
     }
 
     fn join(&mut self, now: Instant) {
+        self.claimed = self.held.keys().cloned().collect();
         let request = Call::Join {
             member_id: self.member_id.clone(),
-            owned: self.held.keys().cloned().collect(),
+            owned: self.claimed.iter().cloned().collect(),
             owned_generation: self.assigned_in,
             rebalance_timeout: self.rebalance_timeout(),
             reason: self.reason,
         };
-        match self.send(request, self.rebalance_timeout() + JOIN_MARGIN, Asked::Join) {
+        match self.send(request, self.rebalance_timeout() + JOIN_MARGIN, Asked::Join { sent: now }) {
             Some(call) => {
                 self.phase = Phase::Joining(call);
                 self.unsettled = true;
@@ -422,7 +433,10 @@ impl Membership {
         };
         match self.send(request, self.rebalance_timeout() + JOIN_MARGIN, Asked::Sync) {
             Some(call) => self.phase = Phase::Syncing(call),
-            None => self.phase = Phase::Due(self.later(now)),
+            None => {
+                let at = self.later(now);
+                self.join_at(at);
+            }
         }
     }
 
@@ -450,8 +464,6 @@ impl Membership {
         self.send(request, self.config.request_timeout, Asked::Commit { generation });
     }
 }
-
-const GAVE_UP: &str = "partitions were given up";
 
 /// `orders[0,1] payments[4]`, for the log.
 fn list<'a>(slots: impl IntoIterator<Item = &'a Slot>) -> String {

@@ -6,33 +6,33 @@ use super::CallId;
 use crate::cluster::Backoff;
 
 /// A member of the group beats every `heartbeat.interval.ms`; the coordinator's word holds for `session.timeout.ms` from when
-/// the last answered heartbeat was *sent*, since the coordinator counts from when it came.
+/// the last answered request was *sent*, since the coordinator counts from when it came.
 pub(super) struct Pulse {
     interval: Duration,
     session: Duration,
     next: Instant,
     on_its_way: Option<CallId>,
-    session_ends: Option<Instant>,
+    holds_until: Option<Instant>,
     backoff: Backoff,
 }
 
 impl Pulse {
     pub(super) fn new(interval: Duration, session: Duration, backoff: (Duration, Duration), now: Instant) -> Self {
         let backoff = Backoff::new(backoff.0, backoff.1.min(interval));
-        Self { interval, session, next: now, on_its_way: None, session_ends: None, backoff }
+        Self { interval, session, next: now, on_its_way: None, holds_until: None, backoff }
     }
 
-    /// A generation began: the first heartbeat is due at once.
-    pub(super) fn start(&mut self, now: Instant) {
+    /// A generation began, for which we asked at `asked`: the first heartbeat is due at once.
+    pub(super) fn start(&mut self, asked: Instant, now: Instant) {
         self.next = now;
         // An answer that is still to come belongs to an older one.
         self.on_its_way = None;
-        self.session_ends = Some(now + self.session);
+        self.confirmed(asked);
     }
 
     /// No generation, nothing to keep alive.
     pub(super) fn stop(&mut self) {
-        self.session_ends = None;
+        self.holds_until = None;
     }
 
     /// When the next is due; None while one is on its way.
@@ -54,7 +54,7 @@ impl Pulse {
 
     /// The coordinator takes us for a member, as of `sent`.
     pub(super) fn confirmed(&mut self, sent: Instant) {
-        self.session_ends = self.session_ends.max(Some(sent + self.session));
+        self.holds_until = self.holds_until.max(Some(sent + self.session));
         self.backoff.reset();
     }
 
@@ -68,7 +68,8 @@ impl Pulse {
         self.next = self.next.min(by);
     }
 
-    pub(super) fn session_ends(&self) -> Option<Instant> {
-        self.session_ends
+    /// Until when we are surely a member; None without a generation.
+    pub(super) fn holds_until(&self) -> Option<Instant> {
+        self.holds_until
     }
 }
