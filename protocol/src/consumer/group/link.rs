@@ -195,7 +195,7 @@ impl Link for ClusterLink {
                 let answer = cluster.call::<SyncGroupRequest>(node, held, timeout, build);
                 Box::pin(async move {
                     let (_, answer) = answer.await?;
-                    let assigned = requests::assigned(answer.assignment).map_err(|error| error.to_string());
+                    let assigned = requests::assigned(&answer.assignment).map_err(|error| error.to_string());
                     Ok(Answer::Synced { code: ErrorCode(answer.error_code), assigned })
                 })
             }
