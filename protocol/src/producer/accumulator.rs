@@ -22,6 +22,8 @@ use crate::{
 const FIRST_BYTES: usize = 1024;
 
 pub(super) type Key = (Arc<str>, i32);
+/// The number of a batch as it was filled, and the index of its first record in that.
+pub(super) type Place = (u64, usize);
 
 /// What senders and the task have in common. The lock is held for one record at a time, never across an await.
 pub(super) struct Shared {
@@ -67,6 +69,13 @@ pub(super) struct Batch {
     pub(super) tries: u32,
     pub(super) last_fault: String,
     pub(super) _memory: Arc<Reservation>,
+}
+
+impl Batch {
+    /// Its place among the batches of its partition: parts of a divided batch share their number.
+    pub(super) fn place(&self) -> Place {
+        (self.number, self.indexes.first().copied().unwrap_or_default())
+    }
 }
 
 impl Shared {
@@ -206,7 +215,8 @@ impl Shared {
         let mut state = self.state();
         state.ended = true;
         state.flushed_below = state.next_number;
-        let left = state.unfinished.len();
+        // One whose waiters were told may not have been taken out yet.
+        let left = state.unfinished.values().filter(|completion| !completion.is_done()).count();
         drop(state);
         self.wake.notify_one();
         left
