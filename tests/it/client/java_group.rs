@@ -99,7 +99,7 @@ fn take(event: &Value, name: &str, history: &History) {
         Some("records_consumed") => {
             for one in partitions() {
                 let offsets = number(&one["minOffset"])..=number(&one["maxOffset"]);
-                history.delivered(number(&one["partition"]) as i32, offsets);
+                history.delivered(name, number(&one["partition"]) as i32, offsets);
             }
         }
         _ => {}
@@ -180,16 +180,12 @@ async fn as_the_coordinator_sees_it(kafka: &Kafka, group: &Group) -> Result<BTre
     ensure!(output.status.success(), "the tool failed: {text}");
     let mut shares = BTreeSet::new();
     for line in text.lines().filter(|line| line.starts_with(&group.name)) {
-        // `topic(0,1)` or `topic:0,1`, in one word or behind commas and blanks.
-        let Some((_, assigned)) =
-            line.split_once(&format!("{}(", group.topic)).or_else(|| line.split_once(&format!("{}:", group.topic)))
-        else {
-            continue;
-        };
+        // 4.3.1 writes `topic:0,1`, 3.9.2 `(0,1)`.
+        let behind_the_topic = line.split_once(&format!("{}:", group.topic));
+        let (_, assigned) = behind_the_topic.or_else(|| line.rsplit_once('(')).context(text.clone())?;
         let numbers = assigned.split(|c: char| !c.is_ascii_digit() && c != ',').next().unwrap_or_default();
         shares.insert(numbers.split(',').map(|number| number.parse().context(text.clone())).collect::<Result<_>>()?);
     }
-    ensure!(!shares.is_empty(), "nothing that can be read: {text}");
     Ok(shares)
 }
 
@@ -245,7 +241,11 @@ async fn live_together(kafka: &Kafka, version: &str, assignor: Assignor) -> Resu
         assert_eq!(seen.shared_by_two(), Vec::<String>::new(), "{kind} on {version}");
         assert_eq!((&seen.lost[..], &seen.faults[..]), (&[][..], &[][..]), "{kind} on {version}");
         let total: i64 = ends.values().sum();
-        eprintln!("{kind} on {version}: {total} records, {} of them more than once", seen.repeated());
+        eprintln!("{kind} on {version}: {total} records, {} of them more than once", seen.repeated().len());
+        // Java's commits may fail in a rebalance, and it does not try them again; ours are in before a partition goes.
+        let ours_repeated =
+            seen.repeated().into_iter().filter(|to| to[..to.len() - 1].iter().any(|to| to.starts_with("ours")));
+        assert_eq!(ours_repeated.collect::<Vec<_>>(), Vec::<&[Arc<str>]>::new(), "{kind} on {version}");
     }
     ensure!(client.close(PATIENCE).await, "every task ends");
     Ok(())

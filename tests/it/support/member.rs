@@ -33,8 +33,8 @@ struct Inner {
 pub(crate) struct Seen {
     /// The time in milliseconds, the member, the partition, and whether it got it or gave it up.
     turns: Vec<(u64, String, i32, bool)>,
-    /// By partition and offset: how often.
-    delivered: BTreeMap<i32, BTreeMap<i64, u32>>,
+    /// By partition and offset: to whom, one after the other.
+    delivered: BTreeMap<i32, BTreeMap<i64, Vec<Arc<str>>>>,
     /// Partitions that were lost and not given up, in the order in which that was told.
     pub(crate) lost: Vec<(String, i32)>,
     pub(crate) faults: Vec<String>,
@@ -63,11 +63,12 @@ impl History {
         });
     }
 
-    /// Records with these offsets came.
-    pub(crate) fn delivered(&self, partition: i32, offsets: impl IntoIterator<Item = i64>) {
+    /// Records with these offsets came to a member.
+    pub(crate) fn delivered(&self, member: &str, partition: i32, offsets: impl IntoIterator<Item = i64>) {
+        let member: Arc<str> = member.into();
         self.write(|seen| {
-            let times = seen.delivered.entry(partition).or_default();
-            offsets.into_iter().for_each(|offset| *times.entry(offset).or_default() += 1);
+            let records = seen.delivered.entry(partition).or_default();
+            offsets.into_iter().for_each(|offset| records.entry(offset).or_default().push(member.clone()));
         });
     }
 
@@ -112,14 +113,14 @@ impl Seen {
     /// Whether every record below these ends was delivered, by partition.
     pub(crate) fn has_all(&self, ends: &BTreeMap<i32, i64>) -> bool {
         ends.iter().all(|(partition, end)| {
-            let times = self.delivered.get(partition);
-            times.map_or(0, |times| times.range(..end).count()) as i64 == *end
+            let records = self.delivered.get(partition);
+            records.map_or(0, |records| records.range(..end).count()) as i64 == *end
         })
     }
 
-    /// Records that came more than once.
-    pub(crate) fn repeated(&self) -> usize {
-        self.delivered.values().flat_map(BTreeMap::values).filter(|times| **times > 1).count()
+    /// To whom the records came that came more than once.
+    pub(crate) fn repeated(&self) -> Vec<&[Arc<str>]> {
+        self.delivered.values().flat_map(BTreeMap::values).filter(|to| to.len() > 1).map(Vec::as_slice).collect()
     }
 
     /// Moments at which two members had one partition.
@@ -237,7 +238,7 @@ impl Work {
     async fn read(self, mut stream: PartitionStream) {
         let lease = stream.lease().clone();
         while let Some(records) = stream.next().await {
-            self.history.delivered(lease.partition(), records.iter().map(|record| record.offset));
+            self.history.delivered(&self.name, lease.partition(), records.iter().map(|record| record.offset));
             let offset = CommitOffset {
                 lease: lease.clone(),
                 offset: records.next_offset,
