@@ -315,8 +315,9 @@ impl Drop for Consumer {
 pub struct Committer(GroupHandle);
 
 impl Committer {
-    /// Commits and waits for the answer. Offsets of leases that are Lost are left out. Dropping the future stops waiting;
-    /// the commit itself may still happen.
+    /// Commits and waits for the answer. Offsets of leases that are Lost, or lower than the last of the same lease (see
+    /// [`Lease::rewind`]), are refused; the error names the first, and the others are committed all the same. Dropping the
+    /// future stops waiting; the commit itself may still happen.
     pub async fn commit(&self, offsets: Vec<CommitOffset>) -> Result<(), CommitError> {
         self.0.commit(offsets).await
     }

@@ -59,7 +59,7 @@ impl Membership {
                 }
                 Some(held) => {
                     held.lease.lose();
-                    self.held.remove(&slot);
+                    self.let_go(&slot);
                 }
                 None => {}
             }
@@ -118,7 +118,7 @@ impl Membership {
             self.commits.abandon(revocation.slots.iter(), &mut replies);
             self.reply(replies);
             for slot in revocation.slots {
-                self.held.remove(&slot);
+                self.let_go(&slot);
                 if self.goal == Goal::Member && self.assigned.contains(&slot) {
                     // While it drained the group gave it to us again.
                     self.hold(slot);
@@ -128,7 +128,13 @@ impl Membership {
         }
     }
 
+    fn let_go(&mut self, slot: &Slot) {
+        self.held.remove(slot);
+        self.given_up.insert(slot.clone());
+    }
+
     pub(super) fn hold(&mut self, slot: Slot) {
+        self.given_up.remove(&slot);
         let lease = Lease::new(slot.0.clone(), slot.1, self.generation);
         if let Some(until) = self.pulse.holds_until() {
             lease.confirm_until(until);
@@ -136,9 +142,9 @@ impl Membership {
         self.held.insert(slot, Held { lease, announced: false });
     }
 
-    /// The group takes us for the owner of what we gave up, until we come and say so.
+    /// The group takes us for the owner of what we gave up until we come and say so.
     pub(super) fn rejoin_if_given_up(&mut self, now: Instant) {
-        if self.revocations.is_empty() && self.claimed.iter().any(|slot| !self.held.contains_key(slot)) {
+        if self.revocations.is_empty() && !self.given_up.is_empty() {
             self.want_rejoin("partitions were given up", now);
         }
     }
@@ -161,7 +167,7 @@ impl Membership {
         self.generation = -1;
         self.assigned.clear();
         self.assigned_in = -1;
-        self.claimed.clear();
+        self.given_up.clear();
         self.unsettled = false;
         self.planned_for = None;
         self.in_doubt = false;

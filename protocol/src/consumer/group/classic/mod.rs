@@ -187,8 +187,8 @@ pub(super) struct Membership {
     /// The last assignment and its generation: what we claim to own is as of then.
     assigned: BTreeSet<Slot>,
     assigned_in: i32,
-    /// What the last JoinGroup said that we own.
-    claimed: BTreeSet<Slot>,
+    /// What we gave up and the group still takes us for the owner of.
+    given_up: BTreeSet<Slot>,
     /// A join was sent, and no assignment has followed: the group may have a generation that we do not know.
     unsettled: bool,
     reason: &'static str,
@@ -228,7 +228,7 @@ impl Membership {
             config,
             assigned: BTreeSet::new(),
             assigned_in: -1,
-            claimed: BTreeSet::new(),
+            given_up: BTreeSet::new(),
             unsettled: false,
             reason: "a new member",
             join_backoff: new_backoff(),
@@ -406,10 +406,9 @@ impl Membership {
     }
 
     fn join(&mut self, now: Instant) {
-        self.claimed = self.held.keys().cloned().collect();
         let request = Call::Join {
             member_id: self.member_id.clone(),
-            owned: self.claimed.iter().cloned().collect(),
+            owned: self.held.keys().cloned().collect(),
             owned_generation: self.assigned_in,
             rebalance_timeout: self.rebalance_timeout(),
             reason: self.reason,
@@ -417,6 +416,7 @@ impl Membership {
         match self.send(request, self.rebalance_timeout() + JOIN_MARGIN, Asked::Join { sent: now }) {
             Some(call) => {
                 self.phase = Phase::Joining(call);
+                self.given_up.clear();
                 self.unsettled = true;
                 self.planned_for = None;
             }
