@@ -1,5 +1,6 @@
 //! The sidecar as its users see it.
 
 mod configuration;
+mod demo;
 mod produce;
 mod reactive;

@@ -46,16 +46,15 @@ pub(crate) fn shared(version: &'static str, test: &str) -> Option<&'static Kafka
         }
     });
     if kafka.is_none() {
-        skip(test);
+        skip(test, missing().unwrap_or("a part"), "openjdk-17-jdk-headless maven");
     }
     kafka.as_ref()
 }
 
-/// Says that a test did not run and why, where `.ci/run` counts it.
-pub(crate) fn skip(test: &str) {
-    let missing = missing().unwrap_or("a part");
+/// Says that a test did not run and why, where `.ci/run` counts it; `packages` are Debian's.
+pub(crate) fn skip(test: &str, missing: &str, packages: &str) {
     assert!(std::env::var("CI").is_err(), "{test} needs {missing}, and a CI run must not leave it out");
-    let line = format!("NOT RUN: {test} needs {missing} (Debian: apt-get install openjdk-17-jdk-headless maven)");
+    let line = format!("NOT RUN: {test} needs {missing} (Debian: apt-get install {packages})");
     eprintln!("{line}");
     let report = target_directory().join("tests-not-run");
     let mut file = fs::OpenOptions::new().create(true).append(true).open(report).expect("target can be written");
