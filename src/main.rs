@@ -1,5 +1,4 @@
 //! The sidecar: Kafka for any backend that speaks HTTP and JSON.
-#![allow(dead_code, unused_imports, reason = "parts that only tests and later endpoints call")]
 
 mod app;
 mod audit;

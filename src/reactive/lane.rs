@@ -416,12 +416,17 @@ impl<S: Stream> Lane<S> {
     }
 }
 
-/// A permit for one request, and the gate open; or the lease is no longer Active.
+/// A permit for one request, the gate open and the membership not in doubt; or the lease is no longer Active.
 async fn permission<'a>(shared: &'a Shared, lease: &Lease) -> Result<SemaphorePermit<'a>, Over> {
     let permitted = async {
-        let permit = shared.permits.acquire().await;
-        shared.gate.pass().await;
-        permit
+        loop {
+            lease.confirmed().await;
+            let permit = shared.permits.acquire().await;
+            shared.gate.pass().await;
+            if !lease.is_suspect() {
+                return permit;
+            }
+        }
     };
     tokio::select! {
         biased;
