@@ -188,6 +188,33 @@ async fn a_hang_is_charged_only_alone_and_only_if_the_backend_answers_otherwise(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lost_connection_is_charged_only_if_it_was_new_and_the_backend_is_still_there() {
+    for (still_there, expected) in [(true, &[(1, 1)][..]), (false, &[][..])] {
+        let backend = TestBackend::new(|call| {
+            if call.partition == 0 && call.offsets == [1] {
+                return tokio::time::sleep(Duration::from_secs(1)).map(|()| Answer::Lost("reset".into())).boxed();
+            }
+            let answer = verdicts(call, &[]);
+            tokio::time::sleep(Duration::from_millis(100)).map(|()| answer).boxed()
+        });
+        let mut setup = setup().retries(0);
+        setup.settings.dispatch.max_records = 1;
+        let bed = setup.start(&backend);
+        bed.group.assign(0, &Log::with(4, 4));
+        bed.group.assign(1, &Log::with(1, 4000));
+        backend.called(1).await;
+        backend.refuse_connections(if still_there { 0 } else { 1000 });
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(bed.dead_letters(), expected, "still there: {still_there}");
+        let calls = backend.calls().into_iter().map(|(_, call)| call).filter(|call| call.offsets == [1]);
+        let own: Vec<bool> = calls.filter(|call| call.partition == 0).map(|call| call.own_connection).collect();
+        assert!(!own[0] && own[1..].iter().all(|own| *own), "{own:?}");
+        assert!(own.len() == 2 || !still_there, "{own:?}");
+        bed.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_standing_partition_does_not_stop_its_neighbours() {
     let backend = TestBackend::by(|call| match call.partition {
         0 => Answer::Refused { status: 500, retry_after: None },

@@ -1,5 +1,7 @@
 //! The sidecar as its users see it.
 
 mod configuration;
+mod failures;
 mod produce;
 mod reactive;
+mod scene;
