@@ -56,6 +56,7 @@ async fn serve(loaded: Loaded) -> ExitCode {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         service = settings.server.service_id,
+        environment = settings.server.environment,
         producer = settings.parts.producer,
         reactive = settings.parts.reactive,
         "starting"

@@ -2,5 +2,7 @@
 
 mod configuration;
 mod demo;
+mod failures;
 mod produce;
 mod reactive;
+mod scene;
