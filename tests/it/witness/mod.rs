@@ -7,3 +7,4 @@ mod java;
 mod jvm;
 mod ours;
 mod samples;
+mod tools;
