@@ -4,3 +4,4 @@ mod client;
 mod layers;
 mod sidecar;
 mod support;
+mod witness;

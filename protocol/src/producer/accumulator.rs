@@ -206,7 +206,8 @@ impl Shared {
         let mut state = self.state();
         state.ended = true;
         state.flushed_below = state.next_number;
-        let left = state.unfinished.len();
+        // Who waited for an outcome may be here before its batch is struck off the list.
+        let left = state.unfinished.values().filter(|completion| !completion.is_done()).count();
         drop(state);
         self.wake.notify_one();
         left
@@ -240,4 +241,24 @@ fn places(count: i32) -> usize {
 fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{budget::Budget, producer::Receipt};
+
+    #[test]
+    fn at_the_end_a_batch_that_has_its_outcome_is_not_left() {
+        let shared = Shared::new(ProducerConfig::default());
+        let record = ProduceRecord { topic: "t".into(), partition: Some(0), ..ProduceRecord::default() };
+        let append = || shared.append(&record, &[true], Instant::now(), Budget::new(100).charge(50)).expect("small");
+        let (completion, index) = append();
+        shared.flush();
+        let (sealed, _) = shared.drain(Instant::now());
+        assert_eq!(sealed.len(), 1);
+        completion.set([(index, Ok(Receipt { partition: 0, offset: Some(0), timestamp: 1 }))].into_iter());
+        append();
+        assert_eq!(shared.end(), 1, "only the second");
+    }
 }

@@ -149,6 +149,8 @@ impl Kafka {
                  group.initial.rebalance.delay.ms=0\ngroup.min.session.timeout.ms=1000\nbroker.session.timeout.ms=3000\n\
                  group.coordinator.rebalance.protocols=classic,consumer\nnum.partitions=3\n\
                  log.retention.check.interval.ms=1000\n";
+            // Tests write records that are older than a week; retention is for the topics that ask for it.
+            text += "log.retention.ms=-1\n";
             for (key, value) in more {
                 text += &format!("{key}={value}\n");
             }
@@ -183,6 +185,15 @@ impl Kafka {
 
     pub(crate) fn bootstrap_servers(&self) -> String {
         self.bootstrap().join(",")
+    }
+
+    pub(crate) fn version(&self) -> &'static str {
+        self.version
+    }
+
+    /// The directory where a node keeps a partition.
+    pub(crate) fn log_directory(&self, index: usize, topic: &str, partition: i32) -> PathBuf {
+        self.directory.join(format!("data-{}", index + 1)).join(format!("{topic}-{partition}"))
     }
 
     /// Kills a node with SIGKILL and waits until it is gone.
