@@ -75,7 +75,7 @@ fn key_and_value(text: &str) -> Result<(String, String), String> {
 }
 
 /// Does what the process was started for.
-pub(crate) fn run() -> ExitCode {
+pub fn run() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {

@@ -1,19 +1,4 @@
-//! The sidecar: Kafka for any backend that speaks HTTP and JSON.
-#![allow(dead_code, unused_imports, reason = "parts that only tests and later endpoints call")]
-
-mod app;
-mod audit;
-mod backend;
-mod cli;
-mod config;
-mod dead_letter;
-mod format;
-mod health;
-mod http;
-mod produce;
-mod reactive;
-mod record;
-mod telemetry;
+//! The process: everything else is the library's.
 
 /// musl's own allocator is several times slower across threads.
 #[cfg(target_env = "musl")]
@@ -21,5 +6,5 @@ mod telemetry;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
-    cli::run()
+    kafka_sidecar::run()
 }

@@ -31,8 +31,9 @@ use protocol::budget::Budget;
 use tokio::sync::Semaphore;
 
 use crate::{
-    config::settings::Settings,
-    produce::Sink,
+    config::settings::{Format, Settings},
+    format,
+    produce::{Common, Encode, Encoded, Sink},
     telemetry::metrics::{HttpMetrics, Metrics},
 };
 
@@ -139,6 +140,26 @@ async fn unknown_path(request: Request) -> Problem {
 async fn method_not_allowed(request: Request) -> axum::response::Response {
     let path = scalar::shortened(request.uri().path());
     Problem::new(Fault::MethodNotAllowed, format!("{path} does not take {}", request.method())).into_response()
+}
+
+/// What the produce route does with a body before anything is sent: the records, and of each whether it fits its formats.
+pub(crate) fn read_produce_body(
+    body: &[u8],
+    max_records: usize,
+) -> Result<Vec<Result<Encoded, String>>, (u16, String)> {
+    let parsed =
+        produce_body::parse(body, max_records).map_err(|problem| (problem.fault.status(), problem.description))?;
+    let common = Common {
+        topic: "topic".into(),
+        key_format: parsed.key_format.unwrap_or(Format::String),
+        value_format: parsed.value_format.unwrap_or(Format::Json),
+        headers: Vec::new(),
+        trace_context: Vec::new(),
+        correlation_id: None,
+        traceability_id: None,
+    };
+    let encode: Encode = |format, raw| format::encode(format, raw).map_err(|reason| reason.to_string());
+    Ok(parsed.records.into_iter().map(|record| record.encode(&common, encode)).collect())
 }
 
 #[cfg(test)]

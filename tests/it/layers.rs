@@ -17,7 +17,8 @@ const SIDECAR: &[&[&str]] = &[
     &["produce", "reactive", "active", "ksqldb", "streams"],
     &["http"],
     &["app"],
-    &["cli", "main"],
+    &["cli", "door"],
+    &["lib", "main"],
 ];
 
 /// `protocol/src/`, lowest floor first. Modules of one floor never name each other, but for the P0 words.

@@ -15,8 +15,11 @@ use super::{
 };
 use crate::{
     budget::Reservation,
-    record::{BatchBuilder, SealedBatch},
+    record::{BatchBuilder, BatchError, SealedBatch},
 };
+
+/// What a batch reserves at first, if its first record takes no more.
+const FIRST_BYTES: usize = 1024;
 
 pub(super) type Key = (Arc<str>, i32);
 
@@ -76,13 +79,16 @@ impl Shared {
     }
 
     /// Puts a record into the open batch of its partition; returns the batch's completion and the record's place in it.
+    ///
+    /// # Errors
+    /// When it is larger than any batch can be.
     pub(super) fn append(
         &self,
         record: &ProduceRecord,
         led: &[bool],
         deadline: Instant,
-        room: Reservation,
-    ) -> (Arc<Completion>, usize) {
+        mut room: Reservation,
+    ) -> Result<(Arc<Completion>, usize), BatchError> {
         let mut guard = self.state();
         let state = &mut *guard;
         let partition = match (record.partition, &record.key) {
@@ -91,34 +97,36 @@ impl Shared {
             (None, None) => state.sticky.entry(record.topic.clone()).or_default().choose(led),
         };
         let key = (record.topic.clone(), partition);
-        let size = room.bytes();
-        if state.open.get(&key).is_some_and(|open| open.builder.encoded_len() + size > self.config.batch_size) {
+        if state.open.get(&key).is_some_and(|open| open.builder.encoded_len() + room.bytes() > self.config.batch_size) {
             state.close(&key);
         }
         let timestamp = record.timestamp.unwrap_or_else(now_ms);
-        let mut fresh = false;
-        if !state.open.contains_key(&key) {
-            fresh = true;
-            let number = state.next_number;
-            state.next_number += 1;
-            let completion = Completion::new();
-            state.unfinished.insert(number, completion.clone());
-            let mut memory = room;
-            let open = Open {
-                number,
-                builder: BatchBuilder::new(self.config.compression, None),
-                completion,
+        let fill = |open: &mut Open| {
+            open.builder.append(timestamp, record.key.as_deref(), record.value.as_deref(), &record.headers)
+        };
+        let filled = state.open.get_mut(&key).map(fill);
+        if let Some(Err(_)) = filled {
+            // Its timestamps are too far from this one's: the next batch takes it.
+            state.close(&key);
+        }
+        let fresh = !matches!(filled, Some(Ok(())));
+        if fresh {
+            let mut open = Open {
+                number: state.next_number,
+                builder: BatchBuilder::new(self.config.compression, None, room.bytes().max(FIRST_BYTES)),
+                completion: Completion::new(),
                 since: Instant::now(),
                 deadline,
-                memory: memory.take(size),
+                memory: room.take(0),
             };
+            fill(&mut open)?;
+            state.next_number += 1;
+            state.unfinished.insert(open.number, open.completion.clone());
             state.open.insert(key.clone(), open);
-        } else if let Some(open) = state.open.get_mut(&key) {
-            open.memory.absorb(room);
         }
-        let Some(open) = state.open.get_mut(&key) else { unreachable!("it was just put there") };
-        let index = open.builder.count();
-        open.builder.append(timestamp, record.key.as_deref(), record.value.as_deref(), &record.headers);
+        let Some(open) = state.open.get_mut(&key) else { unreachable!("it was just filled") };
+        open.memory.absorb(room);
+        let index = places(open.builder.count()) - 1;
         let completion = open.completion.clone();
         let full = open.builder.encoded_len() >= self.config.batch_size;
         if full {
@@ -128,7 +136,7 @@ impl Shared {
         if fresh || full {
             self.wake.notify_one();
         }
-        (completion, index)
+        Ok((completion, index))
     }
 
     /// The batches that are full, have lingered or are flushed, sealed; and when the next will have lingered.
@@ -149,7 +157,7 @@ impl Shared {
         drop(guard);
         let mut sealed = Vec::new();
         for (key, open) in ready {
-            let count = open.builder.count();
+            let count = places(open.builder.count());
             open.completion.sealed(count);
             match open.builder.seal() {
                 Ok(batch) => sealed.push((
@@ -222,6 +230,11 @@ impl State {
 
 pub(super) fn failure(key: &Key, outcome: Outcome, kind: ProduceErrorKind) -> ProduceError {
     ProduceError { topic: key.0.clone(), partition: Some(key.1), outcome, kind }
+}
+
+/// Records of a batch; never negative.
+fn places(count: i32) -> usize {
+    usize::try_from(count).unwrap_or_default()
 }
 
 fn now_ms() -> i64 {

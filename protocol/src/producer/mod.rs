@@ -257,7 +257,9 @@ impl Producer {
         if self.closed.load(Ordering::Acquire) {
             return Err(not_sent(ProduceErrorKind::Closed));
         }
-        let (completion, index) = self.shared.append(&record, &partitions, deadline, room);
+        let appended = self.shared.append(&record, &partitions, deadline, room);
+        let beyond = |_| not_sent(ProduceErrorKind::TooLarge { size, limit: Some(BatchBuilder::MAX_BYTES) });
+        let (completion, index) = appended.map_err(beyond)?;
         Ok(Delivery(Box::pin(async move { completion.outcome(index).await })))
     }
 

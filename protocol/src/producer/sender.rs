@@ -14,13 +14,8 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use kafka_protocol::{
-    messages::{
-        InitProducerIdRequest, ProduceRequest, ProducerId, TopicName,
-        produce_request::{PartitionProduceData, TopicProduceData},
-        produce_response::PartitionProduceResponse,
-    },
-    protocol::StrBytes,
+use kafka_protocol::messages::{
+    ApiKey, InitProducerIdRequest, ProduceRequest, ProducerId, produce_response::PartitionProduceResponse,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -31,10 +26,10 @@ use super::{
     verdict::{Case, Verdict, verdict},
 };
 use crate::{
-    cluster::{Backoff, Broker, Cluster, NodeId, Purpose},
+    cluster::{Backoff, Broker, Call, Cluster, NodeId, Purpose},
     connection::{BoxFuture, RequestError},
     error_code::ErrorCode,
-    message,
+    message::{self, ProduceTopic, RawProduce},
 };
 
 /// Topics travel by id from this version on.
@@ -250,7 +245,7 @@ impl Sender {
     fn send(&mut self, leader: NodeId, keys: Vec<Key>) {
         let config = &self.shared.config;
         let metadata = self.cluster.metadata();
-        let (mut sent, mut topics) = (Vec::new(), Vec::new());
+        let (mut sent, mut topics) = (Vec::new(), Vec::<ProduceTopic>::new());
         for key in keys {
             let Some(lane) = self.lanes.get_mut(&key) else { continue };
             let Some(mut batch) = lane.queue.pop_front() else { continue };
@@ -264,8 +259,14 @@ impl Sender {
             }
             batch.tries += 1;
             sent.push((key.clone(), batch.number, batch.stamp.map(|stamp| stamp.2)));
-            let id = metadata.topics.get(&key.0).map(|topic| topic.id).unwrap_or_default();
-            topics.push((key.clone(), id, batch.sealed.bytes()));
+            let partition = (key.1, batch.sealed.bytes());
+            match topics.last_mut() {
+                Some(topic) if topic.name == key.0 => topic.partitions.push(partition),
+                _ => {
+                    let id = metadata.topics.get(&key.0).map(|topic| topic.id).unwrap_or_default();
+                    topics.push(ProduceTopic { name: key.0.clone(), id, partitions: vec![partition] });
+                }
+            }
             lane.in_flight.push(batch);
         }
         let acks = match config.acks {
@@ -274,39 +275,17 @@ impl Sender {
             Acks::All => -1,
         };
         let timeout_ms = i32::try_from(config.request_timeout.as_millis()).unwrap_or(i32::MAX);
-        let names: Vec<(uuid::Uuid, Arc<str>)> = topics.iter().map(|(key, id, _)| (*id, key.0.clone())).collect();
-        let build = move |version: i16| {
-            let mut by_topic: Vec<(Key, TopicProduceData)> = Vec::new();
-            for (key, id, bytes) in topics {
-                let data = PartitionProduceData::default().with_index(key.1).with_records(Some(bytes));
-                match by_topic.last_mut() {
-                    Some((last, topic)) if last.0 == key.0 => topic.partition_data.push(data),
-                    _ => {
-                        let topic = TopicProduceData::default().with_partition_data(vec![data]);
-                        let topic = if version >= BY_TOPIC_ID {
-                            topic.with_topic_id(id)
-                        } else {
-                            topic.with_name(TopicName(StrBytes::from_string(key.0.to_string())))
-                        };
-                        by_topic.push((key, topic));
-                    }
-                }
-            }
-            ProduceRequest::default()
-                .with_acks(acks)
-                .with_timeout_ms(timeout_ms)
-                .with_topic_data(by_topic.into_iter().map(|(_, topic)| topic).collect())
+        let names: Vec<(uuid::Uuid, Arc<str>)> = topics.iter().map(|topic| (topic.id, topic.name.clone())).collect();
+        let call = Call {
+            api_key: ApiKey::Produce as i16,
+            expects_answer: acks != 0,
+            topic_ids: topics.iter().all(|topic| !topic.id.is_nil()),
         };
+        let request = RawProduce { acks, timeout_ms, transactional_id: None, topics };
+        let encode = move |version, client_id: &str| request.encode(version, 0, client_id);
         *self.brokers.entry(leader).or_default() += 1;
         let cluster = self.cluster.clone();
-        let expects_answer = acks != 0;
-        let raw = self.cluster.call_raw::<ProduceRequest>(
-            leader,
-            Purpose::Produce,
-            config.request_timeout,
-            expects_answer,
-            build,
-        );
+        let raw = self.cluster.call_raw(leader, Purpose::Produce, config.request_timeout, call, encode);
         self.requests.push(Box::pin(async move {
             let answer = match raw.await {
                 Ok((_, None)) => Ok(None),
@@ -361,7 +340,8 @@ impl Sender {
             lane.backoff.reset();
             lane.settled = true;
         }
-        let timestamps = batch.sealed.timestamps();
+        // Our own bytes: they are readable.
+        let timestamps = if append_time >= 0 { Vec::new() } else { batch.sealed.timestamps().unwrap_or_default() };
         let outcomes = batch.indexes.iter().enumerate().map(|(place, index)| {
             let timestamp = if append_time >= 0 { append_time } else { timestamps.get(place).copied().unwrap_or(-1) };
             let offset = base_offset.map(|base| base + place as i64);
@@ -448,7 +428,7 @@ impl Sender {
             Verdict::Failed => {
                 let kind = match code {
                     ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE => {
-                        ProduceErrorKind::TooLarge { size: batch.sealed.len_bytes(), limit: None }
+                        ProduceErrorKind::TooLarge { size: batch.sealed.len(), limit: None }
                     }
                     code => ProduceErrorKind::Broker { code, message },
                 };

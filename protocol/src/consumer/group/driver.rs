@@ -678,7 +678,7 @@ impl Driver {
             self.mend(table::on_sync(code), code, "SyncGroup");
             return;
         }
-        match requests::assigned(answer.assignment) {
+        match requests::assigned(&answer.assignment) {
             Ok(slots) => self.reconcile(slots),
             Err(error) => {
                 self.fault(ErrorCode::INVALID_REQUEST, &format!("the leader's assignment cannot be read: {error}"));

@@ -32,8 +32,6 @@ use crate::{
 const CONSUMER: &str = "consumer";
 const SUBSCRIPTION_VERSION: i16 = 3;
 const ASSIGNMENT_VERSION: i16 = 3;
-/// The subscription version that tells the generation itself.
-const TELLS_GENERATION: i16 = 2;
 /// The first versions that carry these fields.
 const JOIN_REASON: i16 = 8;
 const LEAVE_MEMBERS: i16 = 3;
@@ -85,7 +83,7 @@ fn subscription(
         .with_owned_partitions(owned.collect())
         .with_generation_id(generation)
         .with_rack_id(config.rack.as_deref().map(text));
-    message::encode_blob(SUBSCRIPTION_VERSION, &blob)
+    message::encode_subscription(&blob, SUBSCRIPTION_VERSION)
 }
 
 pub(super) fn join(
@@ -131,18 +129,18 @@ pub(super) fn members(answer: &JoinGroupResponse) -> Vec<Member> {
             generation: -1,
             ..Member::default()
         };
-        match message::decode_subscription(member.metadata.clone()) {
-            Ok((version, subscription)) => {
+        match message::decode_subscription(&member.metadata) {
+            Ok(subscription) => {
                 read.topics = subscription.topics.iter().map(|topic| Arc::from(topic.as_str())).collect();
                 for topic in &subscription.owned_partitions {
                     let name: Arc<str> = topic.topic.as_str().into();
                     read.owned.extend(topic.partitions.iter().filter(|p| **p >= 0).map(|p| (name.clone(), *p)));
                 }
-                read.generation = if version >= TELLS_GENERATION {
-                    subscription.generation_id
-                } else {
-                    let told = subscription.user_data.as_ref().and_then(|data| data.first_chunk::<4>().copied());
-                    told.map_or(-1, i32::from_be_bytes)
+                // As Java reads it: from the user data where the field does not tell it.
+                let told = subscription.user_data.as_ref().and_then(|data| data.first_chunk::<4>().copied());
+                read.generation = match subscription.generation_id {
+                    generation @ 0.. => generation,
+                    _ => told.map_or(-1, i32::from_be_bytes),
                 };
             }
             Err(error) => tracing::warn!(member = %read.id, %error, "a member's subscription cannot be read"),
@@ -168,7 +166,7 @@ pub(super) fn sync(
         assignments.push(
             SyncGroupRequestAssignment::default()
                 .with_member_id(text(member))
-                .with_assignment(message::encode_blob(ASSIGNMENT_VERSION, &blob)?),
+                .with_assignment(message::encode_assignment(&blob, ASSIGNMENT_VERSION)?),
         );
     }
     let request = SyncGroupRequest::default()
@@ -188,10 +186,7 @@ pub(super) fn sync(
 }
 
 /// What a SyncGroup answer assigns; sorted, without what cannot be.
-pub(super) fn assigned(blob: Bytes) -> Result<Vec<Slot>, message::DecodeError> {
-    if blob.is_empty() {
-        return Ok(Vec::new());
-    }
+pub(super) fn assigned(blob: &Bytes) -> Result<Vec<Slot>, message::DecodeError> {
     let assignment = message::decode_assignment(blob)?;
     let mut slots = Vec::new();
     for topic in &assignment.assigned_partitions {

@@ -1,0 +1,21 @@
+//! The sidecar: Kafka for any backend that speaks HTTP and JSON.
+//!
+//! A library only so that the binary and the fuzz targets share it; [`run`] is the process, [`door`] what the fuzz targets see.
+#![allow(dead_code, unused_imports, reason = "parts that only tests and later endpoints call")]
+
+mod app;
+mod audit;
+mod backend;
+mod cli;
+mod config;
+mod dead_letter;
+pub mod door;
+mod format;
+mod health;
+mod http;
+mod produce;
+mod reactive;
+mod record;
+mod telemetry;
+
+pub use cli::run;
