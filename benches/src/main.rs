@@ -5,6 +5,7 @@
 
 mod child;
 mod consume;
+mod footprint;
 mod kafka;
 mod latency;
 mod meter;
@@ -14,6 +15,7 @@ mod record;
 mod report;
 mod round;
 mod settings;
+mod sidecar;
 mod topic;
 
 use anyhow::Result;
@@ -46,6 +48,8 @@ enum Command {
     },
     /// From the producer's send to the sidecar's call of the backend, at a steady rate
     Reactive(reactive::Reactive),
+    /// Resident set at rest, and the time from the start until it is ready
+    Footprint(footprint::Footprint),
     /// Starts a broker, prints its address, and keeps it until standard input ends
     Broker,
     #[command(hide = true)]
@@ -58,6 +62,7 @@ fn main() -> Result<()> {
         Command::Consume(settings) => consume::compare(&settings),
         Command::Latency { settings, pace } => latency::compare(&settings, pace),
         Command::Reactive(reactive) => reactive.run(),
+        Command::Footprint(footprint) => footprint.run(),
         Command::Broker => kafka::keep(),
         Command::Child { job } => child::run(&job),
     }

@@ -2,7 +2,6 @@
 
 use std::{
     path::PathBuf,
-    process::{Child, Command, Stdio},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -10,7 +9,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use axum::{Router, body::Bytes, extract::State, http::StatusCode, routing::post};
 use clap::Args;
 use hdrhistogram::Histogram;
@@ -22,9 +21,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::{
-    kafka::{self, Kafka},
+    kafka::Kafka,
     latency::Pace,
     produce, report,
+    sidecar::{self, Sidecar},
     topic::Topics,
 };
 
@@ -50,16 +50,6 @@ pub(crate) struct Reactive {
     /// How long it runs before
     #[arg(long, default_value_t = 5)]
     warm_seconds: u32,
-}
-
-/// The sidecar, killed when it is dropped.
-struct Sidecar(Child);
-
-impl Drop for Sidecar {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// What the backend saw.
@@ -94,8 +84,7 @@ struct Value {
 
 impl Reactive {
     pub(crate) fn run(&self) -> Result<()> {
-        let binary = self.sidecar.clone().unwrap_or_else(|| kafka::repository().join("target/release/kafka-sidecar"));
-        ensure!(binary.exists(), "{} is not there: cargo build --release, or --sidecar", binary.display());
+        let binary = sidecar::binary(self.sidecar.as_deref())?;
         let kafka = Kafka::start()?;
         let topics = Topics::new(kafka.address())?;
         topics.make_with(TOPIC, self.partitions, &[("message.timestamp.type", "LogAppendTime")])?;
@@ -110,7 +99,12 @@ impl Reactive {
         });
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let backend = runtime.block_on(backend(calls.clone()))?;
-        let _sidecar = start(&binary, kafka.address(), &backend)?;
+        let settings = [
+            ("kafka-consumer.topic", TOPIC),
+            ("kafka-consumer.group.id", "bench-reactive"),
+            ("kafka-consumer.backendApiHost", &backend),
+        ];
+        let _sidecar = Sidecar::start(&binary, kafka.address(), 0, &settings)?;
         let _inside = runtime.enter();
         let client = produce::client(kafka.address())?;
         let config = ProducerConfig { linger: Duration::ZERO, ..ProducerConfig::default() };
@@ -202,22 +196,4 @@ async fn backend(calls: Arc<Calls>) -> Result<String> {
     let router = Router::new().route("/kafka/records", post(answer)).with_state(calls);
     tokio::spawn(async move { axum::serve(listener, router).await });
     Ok(format!("http://{address}"))
-}
-
-fn start(binary: &std::path::Path, brokers: &str, backend: &str) -> Result<Sidecar> {
-    let mut command = Command::new(binary);
-    for (key, value) in [
-        ("server.httpPort", "0"),
-        ("sidecar.probesPort", "0"),
-        ("kafka-producer.bootstrap.servers", brokers),
-        ("kafka-consumer.bootstrap.servers", brokers),
-        ("kafka-admin.bootstrap.servers", brokers),
-        ("kafka-consumer.topic", TOPIC),
-        ("kafka-consumer.group.id", "bench-reactive"),
-        ("kafka-consumer.backendApiHost", backend),
-    ] {
-        command.arg("--set").arg(format!("{key}={value}"));
-    }
-    command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit());
-    Ok(Sidecar(command.spawn().context("starting the sidecar")?))
 }

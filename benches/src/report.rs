@@ -31,7 +31,7 @@ pub(crate) fn print(title: &str, [ours, theirs]: &[Vec<Measured>; 2]) {
 }
 
 /// "median (least to most)".
-fn spread(mut figures: Vec<f64>, decimals: usize) -> String {
+pub(crate) fn spread(mut figures: Vec<f64>, decimals: usize) -> String {
     figures.sort_by(f64::total_cmp);
     let (Some(first), Some(last)) = (figures.first(), figures.last()) else { return String::new() };
     let middle = figures.len() / 2;

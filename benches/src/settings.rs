@@ -113,7 +113,7 @@ impl FromStr for Codec {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse().map(Self)
+        text.parse().map(Self).map_err(|error: protocol::record::UnknownCompression| error.to_string())
     }
 }
 
