@@ -9,8 +9,8 @@ use std::{
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    Outcome, ProduceError, ProduceErrorKind, ProduceRecord, ProducerConfig,
-    completion::Completion,
+    Delivery, Outcome, ProduceError, ProduceErrorKind, ProduceRecord, ProducerConfig,
+    completion::{self, Completion, Seat},
     partitioner::{self, Sticky},
 };
 use crate::{
@@ -57,8 +57,7 @@ pub(super) struct Batch {
     pub(super) number: u64,
     pub(super) sealed: SealedBatch,
     pub(super) completion: Arc<Completion>,
-    /// For each record its index in the batch as it was filled.
-    pub(super) indexes: Vec<usize>,
+    pub(super) indexes: Indexes,
     pub(super) deadline: Instant,
     /// Producer id, epoch and first sequence number it was last stamped with.
     pub(super) stamp: Option<(i64, i16, i32)>,
@@ -67,6 +66,47 @@ pub(super) struct Batch {
     pub(super) tries: u32,
     pub(super) last_fault: String,
     pub(super) _memory: Arc<Reservation>,
+}
+
+/// Of the records of a batch, their index in the batch as it was filled.
+pub(super) enum Indexes {
+    /// It is that batch, of so many records.
+    All(usize),
+    /// It is a part of it.
+    Part(Vec<usize>),
+}
+
+impl Indexes {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::All(count) => *count,
+            Self::Part(indexes) => indexes.len(),
+        }
+    }
+
+    pub(super) fn get(&self, place: usize) -> Option<usize> {
+        match self {
+            Self::All(count) => (place < *count).then_some(place),
+            Self::Part(indexes) => indexes.get(place).copied(),
+        }
+    }
+
+    /// In order, each with its place in this batch.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (usize, usize)> {
+        (0..self.len()).filter_map(|place| Some((place, self.get(place)?)))
+    }
+}
+
+impl Batch {
+    /// Where the first of its records was written, or why none was: what has an outcome already keeps it.
+    pub(super) fn settle(&self, outcome: completion::Outcome) {
+        match &self.indexes {
+            Indexes::All(_) => self.completion.set_all(outcome),
+            Indexes::Part(_) => self
+                .completion
+                .set(self.indexes.iter().map(|(place, index)| (index, outcome.clone().map(|first| first.at(place))))),
+        }
+    }
 }
 
 impl Shared {
@@ -78,7 +118,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a record into the open batch of its partition; returns the batch's completion and the record's place in it.
+    /// Puts a record into the open batch of its partition; returns what becomes of it.
     ///
     /// # Errors
     /// When it is larger than any batch can be.
@@ -88,7 +128,7 @@ impl Shared {
         led: &[bool],
         deadline: Instant,
         mut room: Reservation,
-    ) -> Result<(Arc<Completion>, usize), BatchError> {
+    ) -> Result<Delivery, BatchError> {
         let mut guard = self.state();
         let state = &mut *guard;
         let partition = match (record.partition, &record.key) {
@@ -127,7 +167,7 @@ impl Shared {
         let Some(open) = state.open.get_mut(&key) else { unreachable!("it was just filled") };
         open.memory.absorb(room);
         let index = places(open.builder.count()) - 1;
-        let completion = open.completion.clone();
+        let delivery = Delivery { completion: open.completion.clone(), index, timestamp, seat: Seat::default() };
         let full = open.builder.encoded_len() >= self.config.batch_size;
         if full {
             state.close(&key);
@@ -136,7 +176,7 @@ impl Shared {
         if fresh || full {
             self.wake.notify_one();
         }
-        Ok((completion, index))
+        Ok(delivery)
     }
 
     /// The batches that are full, have lingered or are flushed, sealed; and when the next will have lingered.
@@ -166,7 +206,7 @@ impl Shared {
                         number: open.number,
                         sealed: batch,
                         completion: open.completion,
-                        indexes: (0..count).collect(),
+                        indexes: Indexes::All(count),
                         deadline: open.deadline,
                         stamp: None,
                         in_doubt: false,
@@ -178,7 +218,7 @@ impl Shared {
                 Err(error) => {
                     let kind = ProduceErrorKind::DeliveryTimeout { last: error.to_string() };
                     let error = failure(&key, Outcome::NotSent, kind);
-                    open.completion.set((0..count).map(|index| (index, Err(error.clone()))));
+                    open.completion.set_all(Err(error));
                     self.finished(open.number);
                 }
             }
@@ -206,7 +246,8 @@ impl Shared {
         let mut state = self.state();
         state.ended = true;
         state.flushed_below = state.next_number;
-        let left = state.unfinished.len();
+        // One that was settled a moment ago may still be counted there.
+        let left = state.unfinished.values().filter(|completion| !completion.is_done()).count();
         drop(state);
         self.wake.notify_one();
         left

@@ -22,6 +22,7 @@ use std::{
 
 use accumulator::Shared;
 use bytes::Bytes;
+use completion::{Completion, Seat, Written};
 use tokio::time::Instant;
 
 use crate::{
@@ -202,13 +203,22 @@ impl ProducerConfig {
 }
 
 /// What becomes of a record: a future of its [`Receipt`]. Dropping it changes nothing: the record is sent all the same.
-pub struct Delivery(Pin<Box<dyn Future<Output = Result<Receipt, ProduceError>> + Send>>);
+pub struct Delivery {
+    completion: Arc<Completion>,
+    index: usize,
+    /// The record's own.
+    timestamp: i64,
+    seat: Seat,
+}
 
 impl Future for Delivery {
     type Output = Result<Receipt, ProduceError>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.as_mut().poll(cx)
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { completion, index, timestamp, seat } = &mut *self;
+        completion.poll_outcome(*index, seat, context.waker()).map_ok(|Written { partition, offset, append_time }| {
+            Receipt { partition, offset, timestamp: append_time.unwrap_or(*timestamp) }
+        })
     }
 }
 
@@ -259,8 +269,7 @@ impl Producer {
         }
         let appended = self.shared.append(&record, &partitions, deadline, room);
         let beyond = |_| not_sent(ProduceErrorKind::TooLarge { size, limit: Some(BatchBuilder::MAX_BYTES) });
-        let (completion, index) = appended.map_err(beyond)?;
-        Ok(Delivery(Box::pin(async move { completion.outcome(index).await })))
+        appended.map_err(beyond)
     }
 
     /// For each partition of the record's topic whether it has a leader.
