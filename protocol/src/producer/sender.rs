@@ -122,15 +122,19 @@ impl Sender {
 
     fn lane(&mut self, key: &Key) -> &mut Lane {
         let config = &self.shared.config;
-        self.lanes.entry(key.clone()).or_insert_with(|| Lane {
-            queue: VecDeque::new(),
-            in_flight: Vec::new(),
-            epoch: None,
-            next_sequence: 0,
-            settled: false,
-            repeating: false,
-            backoff: Backoff::new(config.retry_backoff, config.retry_backoff_max),
-            not_before: Instant::now(),
+        self.lanes.entry(key.clone()).or_insert_with(|| {
+            // Its leader is to be followed, also if it was known because somebody else watched the topic.
+            self.cluster.watch_topics(&[key.0.to_string()], config.allow_auto_create_topics);
+            Lane {
+                queue: VecDeque::new(),
+                in_flight: Vec::new(),
+                epoch: None,
+                next_sequence: 0,
+                settled: false,
+                repeating: false,
+                backoff: Backoff::new(config.retry_backoff, config.retry_backoff_max),
+                not_before: Instant::now(),
+            }
         })
     }
 
