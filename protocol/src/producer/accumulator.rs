@@ -23,6 +23,8 @@ use crate::{
 const FIRST_BYTES: usize = 1024;
 
 pub(super) type Key = (Arc<str>, i32);
+/// The number of a batch as it was filled, and the index of its first record in that.
+pub(super) type Place = (u64, usize);
 
 /// What senders and the task have in common. The lock is held for one record at a time, never across an await.
 pub(super) struct Shared {
@@ -117,6 +119,13 @@ impl Batch {
                 .completion
                 .set(self.indexes.iter().map(|(place, index)| (index, outcome.clone().map(|first| first.at(place))))),
         }
+    }
+}
+
+impl Batch {
+    /// Its place among the batches of its partition: parts of a divided batch share their number.
+    pub(super) fn place(&self) -> Place {
+        (self.number, self.indexes.get(0).unwrap_or_default())
     }
 }
 
