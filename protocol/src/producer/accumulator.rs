@@ -23,6 +23,8 @@ use crate::{
 const FIRST_BYTES: usize = 1024;
 
 pub(super) type Key = (Arc<str>, i32);
+/// The number of a batch as it was filled, and the index of its first record in that.
+pub(super) type Place = (u64, usize);
 
 /// What senders and the task have in common. The lock is held for one record at a time, never across an await.
 pub(super) struct Shared {
@@ -117,6 +119,13 @@ impl Batch {
                 .completion
                 .set(self.indexes.iter().map(|(place, index)| (index, outcome.clone().map(|first| first.at(place))))),
         }
+    }
+}
+
+impl Batch {
+    /// Its place among the batches of its partition: parts of a divided batch share their number.
+    pub(super) fn place(&self) -> Place {
+        (self.number, self.indexes.get(0).unwrap_or_default())
     }
 }
 
@@ -266,7 +275,7 @@ impl Shared {
         let mut state = self.state();
         state.ended = true;
         state.flushed_below = state.next_number;
-        // One that was settled a moment ago may still be counted there.
+        // Who waited for an outcome may be here before its batch is struck off the list.
         let left = state.unfinished.values().filter(|completion| !completion.is_done()).count();
         drop(state);
         self.wake.notify_one();
@@ -312,4 +321,24 @@ fn places(count: i32) -> usize {
 fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{budget::Budget, producer::Receipt};
+
+    #[test]
+    fn at_the_end_a_batch_that_has_its_outcome_is_not_left() {
+        let shared = Shared::new(ProducerConfig::default());
+        let record = ProduceRecord { topic: "t".into(), partition: Some(0), ..ProduceRecord::default() };
+        let append = || shared.append(&record, &[true], Instant::now(), Budget::new(100).charge(50)).expect("small");
+        let (completion, index) = append();
+        shared.flush();
+        let (sealed, _) = shared.drain(Instant::now());
+        assert_eq!(sealed.len(), 1);
+        completion.set([(index, Ok(Receipt { partition: 0, offset: Some(0), timestamp: 1 }))].into_iter());
+        append();
+        assert_eq!(shared.end(), 1, "only the second");
+    }
 }
