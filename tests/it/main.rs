@@ -1,5 +1,6 @@
 //! Integration tests: one binary.
 
+mod behaviour;
 mod client;
 mod layers;
 mod sidecar;

@@ -46,18 +46,13 @@ pub(crate) fn shared(version: &'static str, test: &str) -> Option<&'static Kafka
         }
     });
     if kafka.is_none() {
-        skip(test);
+        skip(test, missing().unwrap_or("a part"), "openjdk-17-jdk-headless maven");
     }
     kafka.as_ref()
 }
 
-/// Says that a test did not run for want of real brokers.
-pub(crate) fn skip(test: &str) {
-    not_run(test, missing().unwrap_or("a part"), "openjdk-17-jdk-headless maven");
-}
-
-/// Says that a test did not run and why, where `.ci/run` counts it; `packages` is what Debian calls the missing part.
-pub(crate) fn not_run(test: &str, missing: &str, packages: &str) {
+/// Says that a test did not run and why, where `.ci/run` counts it; `packages` are Debian's.
+pub(crate) fn skip(test: &str, missing: &str, packages: &str) {
     assert!(std::env::var("CI").is_err(), "{test} needs {missing}, and a CI run must not leave it out");
     let line = format!("NOT RUN: {test} needs {missing} (Debian: apt-get install {packages})");
     eprintln!("{line}");

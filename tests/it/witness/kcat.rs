@@ -1,11 +1,6 @@
 //! kcat, which is librdkafka at the command line.
 
-use std::{
-    io::Write as _,
-    process::{Command, Stdio},
-};
-
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use protocol::{
     producer::{ProducerConfig, Receipt},
     record::Compression,
@@ -15,7 +10,10 @@ use super::{
     ours::{self, Logs, PATIENCE, assert_same, numbered},
     samples::{self, Sample},
 };
-use crate::support::kafka::{self, VERSIONS};
+use crate::support::{
+    kafka::{self, Kafka, VERSIONS},
+    kcat,
+};
 
 /// Where a record ends and where its key ends on kcat's input. No sample contains them.
 const END: &str = "<<end>>";
@@ -24,33 +22,18 @@ const KEY: &str = "<<key>>";
 /// What it prints of a record: partition, offset, time, lengths (-1 is null), then the bytes.
 const FORMAT: &str = "%p %o %T %K %S\n%k%s%h\n";
 
-/// The versions on which this test can run: real brokers and kcat must be there.
-fn clusters(test: &str) -> Vec<&'static kafka::Kafka> {
-    let runs = Command::new("kcat").arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    if !runs.is_ok_and(|status| status.success()) {
-        kafka::not_run(test, "kcat", "kcat");
+/// The clusters on which this test can run: real brokers and kcat must be there.
+fn clusters(test: &str) -> Vec<&'static Kafka> {
+    if !kcat::is_there(test) {
         return Vec::new();
     }
     VERSIONS.into_iter().filter_map(|version| kafka::shared(version, test)).collect()
 }
 
-/// Runs kcat to its end; returns what it prints.
-fn kcat(kafka: &kafka::Kafka, arguments: &[&str], input: &[u8]) -> Result<Vec<u8>> {
-    tokio::task::block_in_place(|| {
-        let mut command = Command::new("kcat");
-        // -q: nothing but records. Without environment there is no configuration file of whoever runs the tests.
-        command.args(["-q", "-b", &kafka.bootstrap_servers()]).args(arguments);
-        command.env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn()?;
-        let mut pipe = child.stdin.take().context("a pipe")?;
-        let input = input.to_vec();
-        let writer = std::thread::spawn(move || pipe.write_all(&input));
-        let output = child.wait_with_output()?;
-        let said = || String::from_utf8_lossy(&output.stderr).into_owned();
-        ensure!(output.status.success() && output.stderr.is_empty(), "{arguments:?}: {}: {}", output.status, said());
-        writer.join().map_err(|_| anyhow::anyhow!("the writer panicked"))?.with_context(said)?;
-        Ok(output.stdout)
-    })
+/// Runs kcat to its end; returns what it prints, which is nothing but records.
+fn run(kafka: &Kafka, arguments: &[&str], input: &[u8]) -> Result<Vec<u8>> {
+    let servers = kafka.bootstrap_servers();
+    tokio::task::block_in_place(|| kcat::run(&[&["-q", "-b", &servers], arguments].concat(), input))
 }
 
 /// A record as [`FORMAT`] shows it.
@@ -95,7 +78,7 @@ async fn kcat_prints_what_we_write_in_every_codec() -> Result<()> {
             client.admin().create_topic(&topic, 1, PATIENCE).await?;
             let config = ProducerConfig { compression: codec, ..ProducerConfig::default() };
             ours::write(&client, config, &topic, Some(0), &table).await?;
-            let found = kcat(kafka, &["-C", "-t", &topic, "-p", "0", "-o", "beginning", "-e", "-f", FORMAT], b"")?;
+            let found = run(kafka, &["-C", "-t", &topic, "-p", "0", "-o", "beginning", "-e", "-f", FORMAT], b"")?;
             assert_printed(&found, &expected, &format!("{codec} on {}", kafka.version()));
         }
         assert!(client.close(PATIENCE).await, "every task ends");
@@ -170,7 +153,7 @@ async fn we_read_what_kcat_writes_in_every_codec() -> Result<()> {
                     [key, KEY.as_bytes(), value, END.as_bytes()].concat()
                 });
                 let input: Vec<u8> = input.collect();
-                kcat(kafka, &arguments, &input)?;
+                run(kafka, &arguments, &input)?;
                 written.extend(rows);
             }
             expected.insert((topic, 0), numbered(&written));
@@ -217,7 +200,7 @@ async fn kcat_and_we_go_on_where_the_other_committed() -> Result<()> {
                     arguments.extend(["-X", setting]);
                 }
                 arguments.push(&topic);
-                let found = kcat(kafka, &arguments, b"")?;
+                let found = run(kafka, &arguments, b"")?;
                 // Partitions come in any order: each record's bytes must be there, and nothing else.
                 assert_eq!(found.len(), expected.iter().map(Vec::len).sum::<usize>(), "{what}");
                 for record in &expected {
