@@ -226,7 +226,8 @@ pub(super) async fn what_the_topic_does_not_take_is_refused(bed: &Bed) -> Result
     }
     configured_topic(bed, "raw-small", "max.message.bytes", "100").await?;
     configured_topic(bed, "raw-compacted", "cleanup.policy", "compact").await?;
-    for topic in ["raw-small", "raw-compacted"] {
+    configured_topic(bed, "raw-punctual", "message.timestamp.after.max.ms", "3600000").await?;
+    for topic in ["raw-small", "raw-compacted", "raw-punctual"] {
         ready_topic(bed, topic, 1).await?;
     }
     let mut keyless = BatchBuilder::new(Compression::None, None, 0);
@@ -241,7 +242,7 @@ pub(super) async fn what_the_topic_does_not_take_is_refused(bed: &Bed) -> Result
     for (what, topic, bytes, expected, records) in [
         ("one that is too large", "raw-small", batch(10)?.bytes, ErrorCode::MESSAGE_TOO_LARGE, vec![]),
         ("no key", "raw-compacted", keyless.seal()?.bytes(), ErrorCode::INVALID_RECORD, vec![1, 3]),
-        ("the far future", "raw-topic", tomorrow.seal()?.bytes(), ErrorCode::INVALID_TIMESTAMP, vec![0]),
+        ("the far future", "raw-punctual", tomorrow.seal()?.bytes(), ErrorCode::INVALID_TIMESTAMP, vec![0]),
     ] {
         let answer = produce(&mut raw, topic, 0, bytes).await?;
         codes.check(what, answer.error_code, expected);
