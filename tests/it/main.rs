@@ -5,3 +5,4 @@ mod client;
 mod layers;
 mod sidecar;
 mod support;
+mod witness;
