@@ -2,6 +2,9 @@
 
 mod configuration;
 mod failures;
+mod load;
 mod produce;
 mod reactive;
 mod scene;
+mod sharing;
+mod signals;

@@ -2,7 +2,11 @@
 //!
 //! By our own client; foreign clients are witnesses elsewhere. [`Operator`] is its main type.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, bail};
 use protocol::{
@@ -17,6 +21,9 @@ use super::kafka::Kafka;
 
 /// How long anything may take on a machine that is busy with other things.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Between two questions to a broker that is not ready.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
 
 /// A client with every right.
 pub(crate) struct Operator {
@@ -84,19 +91,18 @@ impl Operator {
 
     /// What a group has committed of a topic.
     pub(crate) async fn committed(&self, group: &str, topic: &str) -> Result<BTreeMap<i32, i64>> {
-        let mut last = None;
-        for _ in 0..50 {
+        let until = Instant::now() + PATIENCE;
+        loop {
             match self.client.admin().committed(group).await {
                 Ok(all) => {
                     let own = all.into_iter().filter(|((name, _), _)| **name == *topic);
                     return Ok(own.map(|((_, partition), offset)| (partition, offset)).collect());
                 }
-                // The coordinator may be loading its log.
-                Err(error) if error.retriable() => last = Some(error),
+                // A coordinator that is just being made, or loads its log.
+                Err(error) if error.retriable() && Instant::now() < until => tokio::time::sleep(ASK_AGAIN).await,
                 Err(error) => return Err(error.into()),
             }
         }
-        bail!("the coordinator does not answer: {last:?}")
     }
 
     /// How many records each partition holds; None if the topic does not exist.
