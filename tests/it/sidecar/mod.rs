@@ -1,6 +1,7 @@
 //! The sidecar as its users see it.
 
 mod configuration;
+mod dead_letters;
 mod failures;
 mod load;
 mod produce;

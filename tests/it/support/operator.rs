@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use protocol::{
     budget::Budget,
     client::Client,
@@ -171,4 +171,17 @@ impl Operator {
         self.producer.close(PATIENCE).await;
         self.client.close(PATIENCE).await;
     }
+}
+
+/// Takes the records below an offset out of a partition, as retention does; by Kafka's own tool.
+pub(crate) async fn delete_before(kafka: &Kafka, topic: &str, partition: i32, offset: i64) -> Result<()> {
+    let file = tempfile::NamedTempFile::new()?;
+    let partitions = serde_json::json!([{ "topic": topic, "partition": partition, "offset": offset }]);
+    std::fs::write(file.path(), serde_json::json!({ "version": 1, "partitions": partitions }).to_string())?;
+    let mut tool = kafka.tool();
+    tool.arg("org.apache.kafka.tools.DeleteRecordsCommand").args(["--bootstrap-server", &kafka.bootstrap_servers()]);
+    tool.arg("--offset-json-file").arg(file.path());
+    let output = tokio::task::spawn_blocking(move || tool.output()).await??;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
 }
