@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use protocol::producer::ProduceRecord;
 
-use super::scene::Reactive;
+use super::scene::{Reactive, committed};
 use crate::support::{
     backend::{Backend, Reply},
     kafka::{self, Kafka, VERSIONS},
@@ -50,19 +50,6 @@ fn json(topic: &str, partition: i32, value: &'static str) -> ProduceRecord {
         value: Some(Bytes::from_static(value.as_bytes())),
         ..ProduceRecord::default()
     }
-}
-
-/// Waits until the group has committed so far.
-async fn committed(operator: &Operator, backend: &Backend, topic: &str, expected: &[(i32, i64)]) -> Result<()> {
-    let expected: BTreeMap<i32, i64> = expected.iter().copied().collect();
-    let reached = async {
-        while operator.committed(topic, topic).await? != expected {
-            tokio::task::yield_now().await;
-        }
-        anyhow::Ok(())
-    };
-    let reached = tokio::time::timeout(PATIENCE, reached).await;
-    reached.with_context(|| format!("{expected:?} was not committed: {}", backend.history().summary()))?
 }
 
 /// Waits until the topic holds so many records; them.

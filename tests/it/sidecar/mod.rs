@@ -1,5 +1,6 @@
 //! The sidecar as its users see it.
 
+mod audit;
 mod configuration;
 mod dead_letters;
 mod failures;
