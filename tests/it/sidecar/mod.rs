@@ -1,8 +1,13 @@
 //! The sidecar as its users see it.
 
+mod audit;
 mod configuration;
 mod demo;
+mod dead_letters;
 mod failures;
+mod load;
 mod produce;
 mod reactive;
 mod scene;
+mod sharing;
+mod signals;
