@@ -2,7 +2,9 @@
 
 mod configuration;
 mod demo;
+mod doors;
 mod failures;
 mod produce;
 mod reactive;
 mod scene;
+mod slow;

@@ -6,3 +6,4 @@ pub(crate) mod kafka;
 pub(crate) mod kcat;
 pub(crate) mod operator;
 pub(crate) mod process;
+pub(crate) mod raw;
