@@ -326,18 +326,20 @@ fn now_ms() -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{budget::Budget, producer::Receipt};
+    use crate::{budget::Budget, error_code::ErrorCode};
 
     #[test]
     fn at_the_end_a_batch_that_has_its_outcome_is_not_left() {
         let shared = Shared::new(ProducerConfig::default());
         let record = ProduceRecord { topic: "t".into(), partition: Some(0), ..ProduceRecord::default() };
-        let append = || shared.append(&record, &[true], Instant::now(), Budget::new(100).charge(50)).expect("small");
-        let (completion, index) = append();
+        let (leader, leader_epoch, error) = (Some(1), 0, ErrorCode::NONE);
+        let partitions = [Partition { index: 0, leader, leader_epoch, error, replicas: vec![1] }];
+        let append = || shared.append(&record, &partitions, Instant::now, Budget::new(100).charge(50)).expect("small");
+        append();
         shared.flush();
         let (sealed, _) = shared.drain(Instant::now());
-        assert_eq!(sealed.len(), 1);
-        completion.set([(index, Ok(Receipt { partition: 0, offset: Some(0), timestamp: 1 }))].into_iter());
+        let [(_, batch)] = &sealed[..] else { panic!("{} batches", sealed.len()) };
+        batch.settle(Ok(completion::Written { partition: 0, offset: Some(0), append_time: None }));
         append();
         assert_eq!(shared.end(), 1, "only the second");
     }
