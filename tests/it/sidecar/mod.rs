@@ -2,8 +2,8 @@
 
 mod audit;
 mod configuration;
-mod demo;
 mod dead_letters;
+mod demo;
 mod doors;
 mod failures;
 mod load;
