@@ -344,7 +344,7 @@ impl Sender {
         let timestamps = if append_time >= 0 { Vec::new() } else { batch.sealed.timestamps().unwrap_or_default() };
         let outcomes = batch.indexes.iter().enumerate().map(|(place, index)| {
             let timestamp = if append_time >= 0 { append_time } else { timestamps.get(place).copied().unwrap_or(-1) };
-            let offset = base_offset.map(|base| base + place as i64);
+            let offset = base_offset.map(|base| base.saturating_add(place as i64));
             (*index, Ok(Receipt { partition: key.1, offset, timestamp }))
         });
         batch.completion.set(outcomes);
