@@ -8,14 +8,22 @@
 //!
 //! It knows no part of the sidecar but [`crate::app`] and [`crate::config`]. [`Arguments`] is its main type.
 
+mod demo;
+mod dev;
+mod embedded;
 mod healthcheck;
+mod instance;
 mod sidecar;
 
 use std::{collections::BTreeMap, io::Write as _, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{self, Loaded, Sources};
+use crate::{
+    backend::trust,
+    config::{self, Loaded, Sources},
+    telemetry::logs,
+};
 
 /// EX_USAGE.
 const WRONG_CONFIGURATION: u8 = 64;
@@ -40,6 +48,7 @@ const EXAMPLES: &str = "Examples:
   kafka-sidecar --config-dir /config
   kafka-sidecar --config-dir /config config
   kafka-sidecar healthcheck
+  kafka-sidecar dev --backend http://localhost:3000
 
 Every setting can also come from the environment: kafka-producer.bootstrap.servers is
 KAFKA_PRODUCER_BOOTSTRAP_SERVERS. The log level is sidecar.logLevel, e.g. --set sidecar.logLevel=debug. Options stand before the command.";
@@ -59,6 +68,14 @@ struct Configuration {
 enum Command {
     /// Print the effective configuration, each value with where it comes from, secrets masked
     Config,
+    /// Show the whole job within seconds: an embedded Kafka cluster, a small backend and two sidecars in this process
+    Demo {
+        /// Print the sidecars' own log too, on standard error: off, error, warn, info, debug or trace
+        #[arg(long, default_value = "off", value_name = "LEVEL")]
+        log: String,
+    },
+    /// Run the sidecar for a backend under development, with an embedded Kafka cluster that stays up
+    Dev(dev::Options),
     /// Ask a running sidecar whether it is ready: exit code 0 if it is, 1 if not (for containers without a shell)
     Healthcheck {
         /// The page to ask [default: /health/readiness on the probes port, else on the data port]
@@ -87,6 +104,14 @@ pub fn run() -> ExitCode {
     let loaded = || config::load(sources(&arguments.configuration, std::env::vars_os()));
     match &arguments.command {
         Some(Command::Healthcheck { url: Some(url) }) => healthcheck::run(url),
+        Some(Command::Demo { log }) => match logs::start_on_stderr(log) {
+            Ok(()) => sidecar::block_on(demo::run()),
+            Err(error) => {
+                complain(&sidecar::chain(&error));
+                ExitCode::from(WRONG_CONFIGURATION)
+            }
+        },
+        Some(Command::Dev(options)) => sidecar::block_on(dev::run(&arguments.configuration, options)),
         command => match (loaded(), command) {
             (Err(faults), _) => {
                 complain(&faults.to_string());
@@ -94,7 +119,7 @@ pub fn run() -> ExitCode {
             }
             (Ok(loaded), Some(Command::Config)) => print_configuration(&loaded),
             (Ok(loaded), Some(Command::Healthcheck { .. })) => healthcheck::run(&healthcheck::page(&loaded.settings)),
-            (Ok(loaded), None) => sidecar::run(loaded),
+            (Ok(loaded), _) => sidecar::run(loaded),
         },
     }
 }
@@ -124,6 +149,13 @@ fn print_configuration(loaded: &Loaded) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
+}
+
+/// An HTTP client for plain http: it reads nothing from disk.
+fn http_client() -> Result<reqwest::Client, String> {
+    let tls = trust::nothing().map_err(|error| sidecar::chain(&error))?;
+    let client = reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().tcp_nodelay(true).build();
+    client.map_err(|error| sidecar::chain(&error))
 }
 
 /// A line on standard error, where it can still be written.
@@ -167,7 +199,7 @@ mod tests {
     #[test]
     fn the_help_names_every_command_and_the_first_step() {
         let help = Arguments::command().render_long_help().to_string();
-        for word in ["config", "healthcheck", "--set", "--config-dir", "/producers/{topic}", "SIGTERM"] {
+        for word in ["config", "healthcheck", "demo", "dev", "--set", "--config-dir", "/producers/{topic}", "SIGTERM"] {
             assert!(help.contains(word), "{word}: {help}");
         }
     }

@@ -27,8 +27,10 @@ use finisher::Finisher;
 pub(crate) use gate::BackendState;
 use gate::Gate;
 use lane::Lane;
+#[cfg(test)]
+pub(crate) use observer::PartitionStatus;
 use observer::count;
-pub(crate) use observer::{Metrics, Observer, PartitionState, PartitionStatus, Status};
+pub(crate) use observer::{Observer, PartitionState, Status};
 use protocol::consumer::{Fault, FaultKind, Lease};
 use settle::Policy;
 pub(crate) use source::Membership;

@@ -1,6 +1,8 @@
 //! Integration tests: one binary.
 
+mod behaviour;
 mod client;
 mod layers;
 mod sidecar;
 mod support;
+mod witness;
