@@ -5,4 +5,5 @@ pub(crate) mod history;
 pub(crate) mod kafka;
 pub(crate) mod kcat;
 pub(crate) mod operator;
+pub(crate) mod member;
 pub(crate) mod process;
