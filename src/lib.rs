@@ -1,7 +1,6 @@
 //! The sidecar: Kafka for any backend that speaks HTTP and JSON.
 //!
 //! A library only so that the binary and the fuzz targets share it; [`run`] is the process, [`door`] what the fuzz targets see.
-#![allow(dead_code, unused_imports, reason = "parts that only tests and later endpoints call")]
 
 mod app;
 mod audit;

@@ -47,6 +47,9 @@ impl AdminError {
     }
 }
 
+/// A partition, and the time that is asked for.
+type Timestamp = ((Arc<str>, i32), i64);
+
 /// Where a partition's log begins and ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogEnds {
@@ -124,7 +127,7 @@ impl Admin {
             message: Some(format!("topic {topic} does not exist")),
         })?;
         let topic: Arc<str> = topic.into();
-        let mut asked: BTreeMap<NodeId, Vec<((Arc<str>, i32), i64)>> = BTreeMap::new();
+        let mut asked: BTreeMap<NodeId, Vec<Timestamp>> = BTreeMap::new();
         for partition in &described.partitions {
             let no_leader = || AdminError::NoLeader { topic: topic.clone(), partition: partition.index };
             let leader = partition.leader.ok_or_else(no_leader)?;

@@ -50,7 +50,8 @@ fn complaint(status: &Status) -> Option<String> {
     });
     standing.or_else(|| match &status.backend {
         BackendState::Up => None,
-        BackendState::Waiting { why } if why.is_empty() => Some("the backend was not asked yet".to_owned()),
+        // It was not asked yet: nothing is known against it.
+        BackendState::Waiting { why } if why.is_empty() => None,
         BackendState::Waiting { why } | BackendState::Down { why, .. } => Some(format!("the backend is away: {why}")),
     })
 }
@@ -178,6 +179,8 @@ mod tests {
         assert_eq!(complaint(&status), None);
         status.backend = BackendState::Waiting { why: "refused".into() };
         assert_eq!(complaint(&status).as_deref(), Some("the backend is away: refused"));
+        status.backend = BackendState::Waiting { why: String::new() };
+        assert_eq!(complaint(&status), None);
         status.fault = Some("t: TOPIC_AUTHORIZATION_FAILED".into());
         assert_eq!(complaint(&status).as_deref(), Some("t: TOPIC_AUTHORIZATION_FAILED"));
     }

@@ -43,6 +43,8 @@ pub(crate) struct Call {
     pub(crate) attempt: u32,
     /// W3C trace context.
     pub(crate) traceparent: String,
+    /// Over a connection that nothing else went by before.
+    pub(crate) own_connection: bool,
     /// The JSON array.
     pub(crate) body: Bytes,
 }
@@ -93,6 +95,8 @@ pub(crate) enum BackendError {
 #[derive(Debug, Clone)]
 pub(crate) struct Backend {
     client: Client,
+    /// Keeps no connection.
+    unpooled: Client,
     records: Url,
     health: Url,
     reply_timeout: Duration,
@@ -115,21 +119,20 @@ impl Backend {
         let http2 = client.http2 && !backend.connection_reset;
         let tls = if https { trust::client_config(client, http2)? } else { trust::nothing()? };
         let connect_timeout = client.connect_timeout.min(backend.timeout);
-        let mut builder = Client::builder()
-            .tls_backend_preconfigured(tls)
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(connect_timeout)
-            .tcp_nodelay(true)
-            .resolve_to_addrs("localhost", &LOOPBACK.map(|ip| (ip, 0).into()));
-        if !http2 {
-            builder = builder.http1_only();
-        }
-        if backend.connection_reset {
-            builder = builder.pool_max_idle_per_host(0);
-        }
+        let builder = || {
+            let builder = Client::builder()
+                .tls_backend_preconfigured(tls.clone())
+                .no_proxy()
+                .redirect(reqwest::redirect::Policy::none())
+                .connect_timeout(connect_timeout)
+                .tcp_nodelay(true)
+                .resolve_to_addrs("localhost", &LOOPBACK.map(|ip| (ip, 0).into()));
+            if http2 { builder } else { builder.http1_only() }
+        };
+        let unpooled = builder().pool_max_idle_per_host(0).build()?;
         Ok(Self {
-            client: builder.build()?,
+            client: if backend.connection_reset { unpooled.clone() } else { builder().build()? },
+            unpooled,
             records,
             health: health_url,
             reply_timeout: backend.timeout,
@@ -142,7 +145,8 @@ impl Backend {
     async fn exchange(&self, call: Call) -> Answer {
         let answer_limit = ANSWER_BYTES.saturating_add(call.body.len().saturating_mul(ANSWER_PER_REQUEST));
         let headers = self.headers(&call);
-        let sent = self.client.post(self.records.clone()).headers(headers).body(call.body).send().await;
+        let client = if call.own_connection { &self.unpooled } else { &self.client };
+        let sent = client.post(self.records.clone()).headers(headers).body(call.body).send().await;
         let response = match sent {
             Ok(response) => response,
             Err(error) if error.is_connect() => return Answer::Unreachable(chain(&error)),

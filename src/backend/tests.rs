@@ -49,6 +49,7 @@ fn call() -> Call {
         offsets: vec![5, 7],
         attempt: 2,
         traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into(),
+        own_connection: false,
         body: Bytes::from_static(b"[{},{}]"),
     }
 }

@@ -31,6 +31,8 @@ pub(super) async fn apply(
     letters: bool,
 ) -> Result<Vec<(i64, Option<Ack>)>, Unfinished> {
     count_fates(shared, &fates);
+    // While the membership is in doubt nothing begins; it is over (or revoked, which allows what is in flight) or confirmed.
+    lease.confirmed().await;
     if letters {
         write_letters(shared, lease, entries, &fates).await?;
     }

@@ -64,8 +64,16 @@ struct Piece {
     failures: u32,
     /// Deliveries, charged or not.
     sent: u32,
+    /// Its connection was lost: it goes out by one of its own.
+    lost: bool,
     /// What was cut; dropped once it was sent and made again for a retry.
     request: Option<Request>,
+}
+
+impl Piece {
+    fn of(range: Range<usize>, sent: u32, request: Option<Request>) -> Self {
+        Self { range, attempts: 0, rollbacks: 0, failures: 0, sent, lost: false, request }
+    }
 }
 
 impl<S: Stream> Lane<S> {
@@ -199,9 +207,7 @@ impl<S: Stream> Lane<S> {
 
     /// Sends the records, whole or in halves, until each has its fate.
     async fn deliver(&self, entries: Vec<Entry>, request: Request, permit: SemaphorePermit<'_>) -> Result<(), Over> {
-        let whole =
-            Piece { range: 0..entries.len(), attempts: 0, rollbacks: 0, failures: 0, sent: 0, request: Some(request) };
-        let mut pieces = VecDeque::from([whole]);
+        let mut pieces = VecDeque::from([Piece::of(0..entries.len(), 0, Some(request))]);
         let mut permit = Some(permit);
         while let Some(mut piece) = pieces.pop_front() {
             let shared = self.shared.clone();
@@ -210,12 +216,14 @@ impl<S: Stream> Lane<S> {
                 None => permission(&shared, &self.lease).await?,
             };
             let Some(records) = entries.get(piece.range.clone()) else { return Ok(()) };
+            let own_connection = piece.lost;
             let (answer, backend_answered) = self.post(&mut piece, records, permit).await?;
             let facts = Facts {
                 records: records.len(),
                 attempts: piece.attempts,
                 rollbacks: piece.rollbacks,
                 backend_answered,
+                own_connection,
             };
             match settle::plan(facts, answer, self.shared.policy) {
                 Settlement::Finished(fates) => self.apply(records, fates, true).await?,
@@ -239,16 +247,8 @@ impl<S: Stream> Lane<S> {
                     self.log_retry(records, &piece, &reason);
                     let Range { start, end } = piece.range;
                     let middle = start + (end - start) / 2;
-                    let half = |range| Piece {
-                        range,
-                        attempts: 0,
-                        rollbacks: 0,
-                        failures: 0,
-                        sent: piece.sent,
-                        request: None,
-                    };
-                    pieces.push_front(half(middle..end));
-                    pieces.push_front(half(start..middle));
+                    pieces.push_front(Piece::of(middle..end, piece.sent, None));
+                    pieces.push_front(Piece::of(start..middle, piece.sent, None));
                     let first =
                         settle::delay(1, self.shared.dispatch.retry_delay, self.shared.dispatch.retry_max_delay);
                     pause(&self.lease, first).await?;
@@ -274,6 +274,7 @@ impl<S: Stream> Lane<S> {
             offsets: records.iter().map(|entry| entry.offset).collect(),
             attempt: piece.sent.saturating_add(1),
             traceparent: request.traceparent,
+            own_connection: piece.lost,
             body: request.body,
         };
         count(&metrics.calls, 1);
@@ -292,24 +293,37 @@ impl<S: Stream> Lane<S> {
         if !matches!(answer, Answer::Unreachable(_)) {
             piece.sent = piece.sent.saturating_add(1);
         }
-        let mut backend_answered = shared.answers.load(Ordering::Relaxed) != answered_before;
+        piece.lost = matches!(answer, Answer::Lost(_));
+        let answered_others = shared.answers.load(Ordering::Relaxed) != answered_before;
         self.note(&answer, started);
         let unanswered = matches!(answer, Answer::Late | Answer::Lost(_));
-        if unanswered && !backend_answered && records.len() == 1 && shared.ask_health {
-            backend_answered = tokio::select! {
-                biased;
-                () = self.lease.lost() => return Err(Over),
-                healthy = shared.backend.healthy() => healthy.is_ok(),
-            };
-        }
+        let backend_answered = unanswered && records.len() == 1 && self.answers_others(answered_others).await?;
         Ok((answer, backend_answered))
+    }
+
+    /// Whether the backend, which left a record without an answer, answers otherwise. One that goes answers others until
+    /// it goes: it has to be there a little later as well.
+    async fn answers_others(&self, answered_others: bool) -> Result<bool, Over> {
+        let shared = &self.shared;
+        let asked = async {
+            let answers = answered_others || shared.ask_health && shared.backend.healthy().await.is_ok();
+            if answers {
+                tokio::time::sleep(shared.dispatch.retry_delay).await;
+            }
+            answers && shared.backend.accepts().await.is_ok()
+        };
+        tokio::select! {
+            biased;
+            () = self.lease.revoking() => Err(Over),
+            answers = asked => Ok(answers),
+        }
     }
 
     /// Tells gate and metrics of an answer.
     fn note(&self, answer: &Answer, started: Instant) {
         let shared = &self.shared;
         let metrics = &shared.observer.metrics;
-        let one = Facts { records: 1, attempts: 0, rollbacks: 0, backend_answered: false };
+        let one = Facts { records: 1, attempts: 0, rollbacks: 0, backend_answered: false, own_connection: false };
         if let Settlement::Unavailable { retry_after, reason } = settle::plan(one, answer.clone(), shared.policy) {
             count(&metrics.answers_unavailable, 1);
             shared.gate.unavailable(started, retry_after, &reason);
@@ -416,12 +430,17 @@ impl<S: Stream> Lane<S> {
     }
 }
 
-/// A permit for one request, and the gate open; or the lease is no longer Active.
+/// A permit for one request, the gate open and the membership not in doubt; or the lease is no longer Active.
 async fn permission<'a>(shared: &'a Shared, lease: &Lease) -> Result<SemaphorePermit<'a>, Over> {
     let permitted = async {
-        let permit = shared.permits.acquire().await;
-        shared.gate.pass().await;
-        permit
+        loop {
+            lease.confirmed().await;
+            let permit = shared.permits.acquire().await;
+            shared.gate.pass().await;
+            if !lease.is_suspect() {
+                return permit;
+            }
+        }
     };
     tokio::select! {
         biased;

@@ -29,8 +29,11 @@ pub(crate) struct Facts {
     pub(crate) attempts: u32,
     /// How often it was rolled back.
     pub(crate) rollbacks: u32,
-    /// Whether the backend answered other work or its health path while this batch was out.
+    /// Whether the backend answered other work or its health path while this batch was out, and is still there.
     pub(crate) backend_answered: bool,
+    /// Whether it went out by a connection of its own. One that was kept may be closed by the backend, for its age, while
+    /// a request comes: that says nothing about the request.
+    pub(crate) own_connection: bool,
 }
 
 /// What becomes of one record.
@@ -87,7 +90,7 @@ pub(crate) fn plan(facts: Facts, answer: Answer, policy: Policy) -> Settlement {
         Answer::Late => failed(facts, "the backend did not answer in time".into(), facts.backend_answered, policy),
         Answer::Lost(reason) => {
             let reason = format!("the connection to the backend was lost after sending: {reason}");
-            failed(facts, reason, facts.backend_answered, policy)
+            failed(facts, reason, facts.backend_answered && facts.own_connection, policy)
         }
     }
 }
@@ -143,7 +146,7 @@ mod tests {
     }
 
     fn facts(records: usize) -> Facts {
-        Facts { records, attempts: 0, rollbacks: 0, backend_answered: false }
+        Facts { records, attempts: 0, rollbacks: 0, backend_answered: false, own_connection: false }
     }
 
     fn charged(attempts: u32) -> Facts {
@@ -152,6 +155,10 @@ mod tests {
 
     fn answered(facts: Facts) -> Facts {
         Facts { backend_answered: true, ..facts }
+    }
+
+    fn own(facts: Facts) -> Facts {
+        Facts { own_connection: true, ..facts }
     }
 
     fn status(status: u16) -> Answer {
@@ -214,7 +221,8 @@ mod tests {
             (charged(0), status(404), retries(2), "again, charged"),
             (charged(1), malformed(), retries(2), "again, charged"),
             (charged(2), malformed(), retries(2), "f3"),
-            // No reply, or lost after sending: charged only alone, and only if the backend answered something meanwhile.
+            // No reply, or lost after sending: charged only alone, and only if the backend answered something meanwhile;
+            // lost, only if the connection was not an old one.
             (facts(3), Answer::Late, retries(0), "halved"),
             (answered(facts(3)), Answer::Late, retries(0), "halved"),
             (facts(3), lost(), retries(0), "halved"),
@@ -222,8 +230,10 @@ mod tests {
             (charged(9), lost(), retries(0), "again"),
             (answered(charged(0)), Answer::Late, retries(1), "again, charged"),
             (answered(charged(1)), Answer::Late, retries(1), "f2"),
-            (answered(charged(1)), lost(), retries(1), "f2"),
-            (answered(charged(7)), lost(), FOR_EVER, "again, charged"),
+            (answered(charged(1)), lost(), retries(1), "again"),
+            (own(charged(1)), lost(), retries(1), "again"),
+            (own(answered(charged(1))), lost(), retries(1), "f2"),
+            (own(answered(charged(7))), lost(), FOR_EVER, "again, charged"),
             // Each verdict is about its record only.
             (facts(3), verdicts(&[true, false, true]), retries(5), "pf1p"),
             (charged(2), verdicts(&[true]), retries(2), "p"),

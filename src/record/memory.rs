@@ -18,7 +18,6 @@ use super::sink::{RecordSink, Topics};
 #[derive(Default)]
 pub(crate) struct MemoryKafka {
     state: Mutex<State>,
-    written: watch::Sender<usize>,
     /// While true, no write is answered.
     held: watch::Sender<bool>,
 }
@@ -29,7 +28,7 @@ struct State {
     records: Vec<ProduceRecord>,
     failures: VecDeque<ProduceErrorKind>,
     refuse_creation: Option<String>,
-    tries: usize,
+    creations: usize,
 }
 
 impl MemoryKafka {
@@ -55,18 +54,12 @@ impl MemoryKafka {
         self.state().records.clone()
     }
 
-    pub(crate) fn tries(&self) -> usize {
-        self.state().tries
+    pub(crate) fn creations(&self) -> usize {
+        self.state().creations
     }
 
     pub(crate) fn partitions(&self, topic: &str) -> Option<i32> {
         self.state().topics.get(topic).copied()
-    }
-
-    /// Waits until so many records were written.
-    pub(crate) async fn written(&self, count: usize) {
-        let mut written = self.written.subscribe();
-        written.wait_for(|written| *written >= count).await.expect("the sender lives");
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -75,7 +68,6 @@ impl MemoryKafka {
 
     fn write(&self, record: ProduceRecord) -> Result<Receipt, ProduceErrorKind> {
         let mut state = self.state();
-        state.tries += 1;
         if let Some(kind) = state.failures.pop_front() {
             return Err(kind);
         }
@@ -87,8 +79,6 @@ impl MemoryKafka {
         let timestamp = record.timestamp.unwrap_or(0);
         state.records.push(record);
         let count = state.records.len();
-        drop(state);
-        self.written.send_replace(count);
         Ok(Receipt { partition, offset: Some(count as i64 - 1), timestamp })
     }
 }
@@ -116,6 +106,7 @@ impl Topics for MemoryKafka {
             match state.refuse_creation.clone() {
                 Some(reason) => Err(reason),
                 None => {
+                    state.creations += 1;
                     state.topics.insert(topic.to_owned(), partitions.unwrap_or(1));
                     Ok(())
                 }

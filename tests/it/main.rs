@@ -6,3 +6,4 @@ mod group;
 mod layers;
 mod sidecar;
 mod support;
+mod witness;

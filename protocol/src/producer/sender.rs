@@ -21,8 +21,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Acks, Outcome, ProduceErrorKind, Receipt,
-    accumulator::{Batch, Key, Place, Shared, failure},
+    Acks, Outcome, ProduceErrorKind,
+    accumulator::{Batch, Indexes, Key, Place, Shared, failure},
+    completion::Written,
     verdict::{Case, Verdict, verdict},
 };
 use crate::{
@@ -129,15 +130,19 @@ impl Sender {
 
     fn lane(&mut self, key: &Key) -> &mut Lane {
         let config = &self.shared.config;
-        self.lanes.entry(key.clone()).or_insert_with(|| Lane {
-            queue: VecDeque::new(),
-            in_flight: Vec::new(),
-            epoch: None,
-            next_sequence: 0,
-            settled: false,
-            repeating: false,
-            backoff: Backoff::new(config.retry_backoff, config.retry_backoff_max),
-            not_before: Instant::now(),
+        self.lanes.entry(key.clone()).or_insert_with(|| {
+            // Its leader is to be followed, also if it was known because somebody else watched the topic.
+            self.cluster.watch_topics(&[key.0.to_string()], config.allow_auto_create_topics);
+            Lane {
+                queue: VecDeque::new(),
+                in_flight: Vec::new(),
+                epoch: None,
+                next_sequence: 0,
+                settled: false,
+                repeating: false,
+                backoff: Backoff::new(config.retry_backoff, config.retry_backoff_max),
+                not_before: Instant::now(),
+            }
         })
     }
 
@@ -345,14 +350,8 @@ impl Sender {
             lane.backoff.reset();
             lane.settled = true;
         }
-        // Our own bytes: they are readable.
-        let timestamps = if append_time >= 0 { Vec::new() } else { batch.sealed.timestamps().unwrap_or_default() };
-        let outcomes = batch.indexes.iter().enumerate().map(|(place, index)| {
-            let timestamp = if append_time >= 0 { append_time } else { timestamps.get(place).copied().unwrap_or(-1) };
-            let offset = base_offset.map(|base| base + place as i64);
-            (*index, Ok(Receipt { partition: key.1, offset, timestamp }))
-        });
-        batch.completion.set(outcomes);
+        let append_time = Some(append_time).filter(|time| *time >= 0);
+        batch.settle(Ok(Written { partition: key.1, offset: base_offset, append_time }));
         if batch.completion.is_done() {
             self.shared.finished(batch.number);
         }
@@ -425,7 +424,7 @@ impl Sender {
                     let message =
                         error.batch_index_error_message.as_ref().map(|m| m.to_string()).or_else(|| message.clone());
                     let kind = ProduceErrorKind::Broker { code, message };
-                    batch.completion.set([(*index, Err(failure(key, Outcome::Rejected, kind)))].into_iter());
+                    batch.completion.set([(index, Err(failure(key, Outcome::Rejected, kind)))].into_iter());
                 }
                 self.divide(key, batch, |place| (!culprits.contains(&place)).then_some(0));
             }
@@ -502,8 +501,8 @@ impl Sender {
         let places: Vec<Option<usize>> = (0..batch.indexes.len()).map(part).collect();
         let mut divided = Vec::new();
         for (number, mut sealed) in parts.into_iter().enumerate() {
-            let of_part = |(place, index): (usize, &usize)| (places[place] == Some(number)).then_some(*index);
-            let indexes: Vec<usize> = batch.indexes.iter().enumerate().filter_map(of_part).collect();
+            let of_part = |(place, index): (usize, usize)| (places[place] == Some(number)).then_some(index);
+            let indexes = Indexes::Part(batch.indexes.iter().filter_map(of_part).collect());
             let stamp = sequence;
             if let Some((id, epoch, first)) = stamp {
                 sealed.stamp(id, epoch, first);
@@ -549,7 +548,7 @@ fn advance(sequence: i32, count: i32) -> i32 {
 
 fn fail(shared: &Shared, key: &Key, batch: &Batch, outcome: Outcome, kind: ProduceErrorKind) {
     let error = failure(key, outcome, kind);
-    batch.completion.set(batch.indexes.iter().map(|index| (*index, Err(error.clone()))));
+    batch.settle(Err(error));
     if batch.completion.is_done() {
         shared.finished(batch.number);
     }
