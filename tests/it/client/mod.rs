@@ -1,3 +1,4 @@
-//! The client on a real Apache Kafka.
+//! The client on the fake, which sees every request and breaks what a test names.
 
-mod round_trip;
+mod request_log;
+mod scene;

@@ -1,8 +1,10 @@
 //! What the tests stand on.
 
 pub(crate) mod backend;
+pub(crate) mod client;
 pub(crate) mod history;
 pub(crate) mod kafka;
 pub(crate) mod kcat;
 pub(crate) mod operator;
 pub(crate) mod process;
+pub(crate) mod reading;
