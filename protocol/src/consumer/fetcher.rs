@@ -42,9 +42,13 @@ const REFUSED_DELAY: Duration = Duration::from_secs(10);
 const ANSWER_OVERHEAD: usize = 128;
 
 pub(super) enum Command {
-    Add(NewPartition),
+    /// All partitions of one assignment together, so that they share requests.
+    Add(Vec<NewPartition>),
     Remove(Vec<Lease>),
-    Seek { lease: Lease, offset: i64 },
+    Seek {
+        lease: Lease,
+        offset: i64,
+    },
 }
 
 pub(super) struct NewPartition {
@@ -169,28 +173,7 @@ impl Fetcher {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Add(new) => {
-                let key = (new.lease.topic().clone(), new.lease.partition());
-                let config = self.cluster.config();
-                let partition = Partition {
-                    phase: Phase::start(new.committed, self.config.offset_reset),
-                    lease: new.lease,
-                    feed: new.feed,
-                    chunks: new.chunks,
-                    busy: false,
-                    backoff: Backoff::new(config.retry_backoff, config.retry_backoff_max),
-                    not_before: Instant::now(),
-                    leader: None,
-                    alone: false,
-                    refusal_told: false,
-                };
-                let homeless = partition.phase == Phase::Resetting(OffsetReset::None);
-                self.partitions.insert(key.clone(), partition);
-                if homeless {
-                    self.report(&key, -1, FaultKind::NoPosition);
-                    self.stand(&key);
-                }
-            }
+            Command::Add(partitions) => partitions.into_iter().for_each(|new| self.add(new)),
             Command::Remove(leases) => {
                 self.partitions.retain(|_, partition| !leases.iter().any(|lease| lease.same(&partition.lease)));
             }
@@ -204,6 +187,29 @@ impl Fetcher {
                     partition.not_before = Instant::now();
                 }
             }
+        }
+    }
+
+    fn add(&mut self, new: NewPartition) {
+        let key = (new.lease.topic().clone(), new.lease.partition());
+        let config = self.cluster.config();
+        let partition = Partition {
+            phase: Phase::start(new.committed, self.config.offset_reset),
+            lease: new.lease,
+            feed: new.feed,
+            chunks: new.chunks,
+            busy: false,
+            backoff: Backoff::new(config.retry_backoff, config.retry_backoff_max),
+            not_before: Instant::now(),
+            leader: None,
+            alone: false,
+            refusal_told: false,
+        };
+        let homeless = partition.phase == Phase::Resetting(OffsetReset::None);
+        self.partitions.insert(key.clone(), partition);
+        if homeless {
+            self.report(&key, -1, FaultKind::NoPosition);
+            self.stand(&key);
         }
     }
 

@@ -276,7 +276,9 @@ impl Consumer {
     fn on_group_event(&mut self, event: GroupEvent) -> Event {
         match event {
             GroupEvent::Assigned(assigned) => {
-                Event::Assigned(assigned.into_iter().map(|partition| self.open(partition)).collect())
+                let (new, streams) = assigned.into_iter().map(|partition| self.open(partition)).unzip();
+                let _ = self.back.commands.send(Command::Add(new));
+                Event::Assigned(streams)
             }
             GroupEvent::Revoking { leases, deadline, released } => {
                 let _ = self.back.commands.send(Command::Remove(leases.clone()));
@@ -293,13 +295,13 @@ impl Consumer {
         }
     }
 
-    fn open(&self, assigned: AssignedPartition) -> PartitionStream {
+    /// The two ends of a partition: the fetcher's and the owner's.
+    fn open(&self, assigned: AssignedPartition) -> (NewPartition, PartitionStream) {
         let AssignedPartition { lease, committed } = assigned;
         let (chunks, receiver) = mpsc::unbounded_channel();
         let feed = Arc::new(Feed::default());
         let new = NewPartition { lease: lease.clone(), committed, feed: feed.clone(), chunks };
-        let _ = self.back.commands.send(Command::Add(new));
-        PartitionStream::new(lease, receiver, feed, self.back.clone())
+        (new, PartitionStream::new(lease, receiver, feed, self.back.clone()))
     }
 }
 

@@ -127,6 +127,11 @@ impl Batch {
     pub(super) fn place(&self) -> Place {
         (self.number, self.indexes.get(0).unwrap_or_default())
     }
+
+    /// Producer id and epoch that it was last stamped with.
+    pub(super) fn identity(&self) -> Option<(i64, i16)> {
+        self.stamp.map(|(id, epoch, _)| (id, epoch))
+    }
 }
 
 impl Shared {

@@ -40,8 +40,11 @@ const BY_TOPIC_ID: i16 = 13;
 struct Lane {
     queue: VecDeque<Batch>,
     in_flight: Vec<Batch>,
-    /// After an epoch of its own was begun, this instead of the producer's.
-    epoch: Option<(i64, i16)>,
+    /// Where everything in flight was sent: a new leader gets nothing before the old one has answered, or a batch could be
+    /// repeated after more than the five younger ones by which a broker still knows it.
+    leader: Option<NodeId>,
+    /// Producer id and epoch of what is stamped here: the producer's at first, later an epoch of its own.
+    identity: Option<(i64, i16)>,
     next_sequence: i32,
     /// A batch of this epoch was written. Before that only one is in flight: a broker without a state for us takes any
     /// sequence number, so a second batch could overtake a first one that has to be repeated.
@@ -136,7 +139,8 @@ impl Sender {
             Lane {
                 queue: VecDeque::new(),
                 in_flight: Vec::new(),
-                epoch: None,
+                leader: None,
+                identity: None,
                 next_sequence: 0,
                 settled: false,
                 repeating: false,
@@ -209,6 +213,9 @@ impl Sender {
                     }
                     continue;
                 };
+                if !lane.in_flight.is_empty() && lane.leader != Some(leader) {
+                    continue;
+                }
                 if self.brokers.get(&leader).copied().unwrap_or(0) < self.shared.config.max_in_flight {
                     ready.entry(leader).or_default().push(key.clone());
                 }
@@ -263,7 +270,7 @@ impl Sender {
             let Some(lane) = self.lanes.get_mut(&key) else { continue };
             let Some(mut batch) = lane.queue.pop_front() else { continue };
             if let (true, Some(id)) = (config.idempotence, self.producer_id) {
-                let (producer_id, epoch) = lane.epoch.unwrap_or(id);
+                let (producer_id, epoch) = *lane.identity.get_or_insert(id);
                 if batch.stamp.is_none() {
                     batch.sealed.stamp(producer_id, epoch, lane.next_sequence);
                     batch.stamp = Some((producer_id, epoch, lane.next_sequence));
@@ -280,6 +287,7 @@ impl Sender {
                     topics.push(ProduceTopic { name: key.0.clone(), id, partitions: vec![partition] });
                 }
             }
+            lane.leader = Some(leader);
             lane.in_flight.push(batch);
         }
         let acks = match config.acks {
@@ -441,7 +449,7 @@ impl Sender {
     }
 
     /// Puts a batch back in its place.
-    fn again(&mut self, key: &Key, batch: Batch) {
+    fn again(&mut self, key: &Key, mut batch: Batch) {
         if batch.completion.is_done() {
             // Its records were given up at the delivery timeout; a gap in the sequence is healed by a new epoch.
             self.shared.finished(batch.number);
@@ -456,35 +464,34 @@ impl Sender {
             return;
         }
         let lane = self.lane(key);
+        if batch.identity() != lane.identity {
+            // Its epoch ended while it was in flight.
+            batch.stamp = None;
+        }
         lane.repeating = true;
         lane.not_before = Instant::now() + lane.backoff.next_delay();
         lane.put_back(batch);
     }
 
     /// This partition goes on with the next epoch, sequences from 0 (KIP-360, done locally as no transaction is involved).
+    /// A batch of an epoch that was given up already only takes its place in the one that is.
     fn new_epoch(&mut self, key: &Key, batch: Batch) {
-        let Some(current) = batch.stamp else {
-            self.again(key, batch);
-            return;
-        };
         let lane = self.lane(key);
-        let (id, epoch) = (current.0, current.1);
-        if lane.epoch.is_none_or(|known| known == (id, epoch)) {
-            match epoch.checked_add(1) {
-                Some(epoch) => lane.epoch = Some((id, epoch)),
-                None => {
-                    lane.epoch = None;
-                    self.producer_id = None;
-                }
+        if let Some((id, epoch)) = lane.identity
+            && batch.identity() == Some((id, epoch))
+        {
+            lane.identity = epoch.checked_add(1).map(|epoch| (id, epoch));
+            lane.next_sequence = 0;
+            lane.settled = false;
+            for batch in &mut lane.queue {
+                batch.stamp = None;
+            }
+            if lane.identity.is_none() {
+                // No epoch is left. Other partitions keep the id that they have.
+                self.producer_id = None;
             }
         }
         self.again(key, batch);
-        let lane = self.lane(key);
-        lane.next_sequence = 0;
-        lane.settled = false;
-        for batch in &mut lane.queue {
-            batch.stamp = None;
-        }
     }
 
     /// Sends parts of a batch that was refused as a whole. They take over its sequence numbers, as far as they go.

@@ -1,25 +1,17 @@
 //! A cluster that a behaviour is tried on, whatever it is made of.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow};
 use fake_broker::FakeCluster;
 use protocol::{
-    budget::Budget,
     client::Client,
     cluster::ClusterConfig,
     connection::{Connector, TcpConnector},
-    consumer::{Consumer, ConsumerConfig},
-    producer::{Producer, ProducerConfig},
 };
 
 use super::raw::Raw;
-use crate::support::kafka;
-
-/// What a test waits for at most, before it says that it does not come.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-/// Memory of a producer or consumer in a test.
-const BUDGET: usize = 8 << 20;
+use crate::support::{client::PATIENCE, kafka};
 
 /// A cluster of one node. Its topics without a number get three partitions, and its groups wait for nobody.
 pub(crate) struct Bed {
@@ -67,30 +59,5 @@ impl Bed {
     pub(crate) async fn raw(&self) -> Result<Raw> {
         let (host, port) = self.nodes.first().context("a node")?;
         Ok(Raw::new(self.connector.connect(host, *port).await?))
-    }
-}
-
-/// A producer with room enough for a test.
-pub(crate) fn producer(client: &Client, config: ProducerConfig) -> Result<Producer> {
-    Ok(client.producer(config, Budget::new(BUDGET))?)
-}
-
-/// A member of a group, with room enough for a test and the quickest session that Kafka allows by default.
-pub(crate) fn member(client: &Client, group: &str, topic: &str) -> Consumer {
-    client.consumer(group_of(group, topic), Budget::new(BUDGET))
-}
-
-/// A member with further settings.
-pub(crate) fn member_with(client: &Client, config: ConsumerConfig) -> Consumer {
-    client.consumer(config, Budget::new(BUDGET))
-}
-
-pub(crate) fn group_of(group: &str, topic: &str) -> ConsumerConfig {
-    ConsumerConfig {
-        group_id: group.to_owned(),
-        topics: vec![topic.to_owned()],
-        session_timeout: Duration::from_secs(6),
-        heartbeat_interval: Duration::from_secs(1),
-        ..ConsumerConfig::default()
     }
 }

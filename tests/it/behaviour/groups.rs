@@ -8,10 +8,10 @@ use protocol::{
     producer::ProducerConfig,
 };
 
-use super::{
-    bed::{Bed, PATIENCE, group_of, member, member_with, producer},
+use super::bed::Bed;
+use crate::support::{
+    client::{PATIENCE, group_of, member, member_with, producer, send_values},
     reading::{assigned, batches, commit, given_up, leave, next, rows},
-    records::send_values,
 };
 
 pub(super) async fn two_members_share_and_one_takes_over_when_the_other_leaves(bed: &Bed) -> Result<()> {

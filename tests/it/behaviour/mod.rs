@@ -8,7 +8,6 @@ mod raw_admin;
 mod raw_fetch;
 mod raw_groups;
 mod raw_produce;
-mod reading;
 mod records;
 mod topics;
 

@@ -9,10 +9,10 @@ use protocol::{
     producer::{ProduceRecord, ProducerConfig},
 };
 
-use super::{
-    bed::{Bed, PATIENCE, group_of, member, member_with, producer},
+use super::bed::Bed;
+use crate::support::{
+    client::{PATIENCE, group_of, member, member_with, producer, send_values},
     reading::{Row, assigned, leave, next, rows},
-    records::send_values,
 };
 
 fn values(rows: &[Row]) -> Vec<String> {

@@ -14,7 +14,8 @@ use protocol::{
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use uuid::Uuid;
 
-use super::bed::{Bed, PATIENCE};
+use super::bed::Bed;
+use crate::support::client::PATIENCE;
 
 /// A connection to one broker.
 pub(crate) struct Raw {

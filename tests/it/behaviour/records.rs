@@ -12,12 +12,13 @@ use kafka_protocol::{
     protocol::StrBytes,
 };
 use protocol::{
-    producer::{Acks, Delivery, ProduceErrorKind, ProduceRecord, Producer, ProducerConfig, Receipt},
+    producer::{Acks, ProduceErrorKind, ProduceRecord, ProducerConfig, Receipt},
     record::Compression,
 };
 
-use super::{
-    bed::{Bed, PATIENCE, member, producer},
+use super::bed::Bed;
+use crate::support::{
+    client::{PATIENCE, member, producer, send_values},
     reading::{Row, assigned, batches, commit, leave, rows},
 };
 
@@ -35,26 +36,6 @@ pub(super) async fn configured_topic(bed: &Bed, topic: &str, key: &'static str, 
     let answer = bed.raw().await?.ask(7, &request).await?;
     ensure!(answer.topics.iter().all(|topic| topic.error_code == 0), "{answer:?}");
     Ok(())
-}
-
-/// Sends records of which only the value matters, one after the other as they were taken.
-pub(super) async fn send_values(
-    producer: &Producer,
-    topic: &str,
-    partition: Option<i32>,
-    values: std::ops::Range<usize>,
-) -> Result<Vec<Receipt>> {
-    let mut deliveries: Vec<Delivery> = Vec::new();
-    for value in values {
-        let value = Some(Bytes::from(value.to_string()));
-        let record = ProduceRecord { topic: topic.into(), partition, value, ..ProduceRecord::default() };
-        deliveries.push(producer.send(record).await?);
-    }
-    let mut receipts = Vec::new();
-    for delivery in deliveries {
-        receipts.push(delivery.await?);
-    }
-    Ok(receipts)
 }
 
 pub(super) async fn what_is_produced_is_consumed_in_every_codec(bed: &Bed) -> Result<()> {

@@ -11,10 +11,10 @@ use protocol::{
     producer::{ProduceErrorKind, ProduceRecord, ProducerConfig},
 };
 
-use super::{
-    bed::{Bed, PATIENCE, member, producer},
+use super::bed::Bed;
+use crate::support::{
+    client::{PATIENCE, member, producer, send_values},
     reading::{assigned, leave, rows},
-    records::send_values,
 };
 
 pub(super) async fn an_unknown_topic_is_made_by_producing_to_it(bed: &Bed) -> Result<()> {

@@ -1,4 +1,6 @@
-//! The client on a real Apache Kafka.
+//! The client by itself: on the fake, which sees every request and breaks what a test names, and beside Java in one group.
 
 mod java_group;
-mod round_trip;
+mod producer;
+mod request_log;
+mod scene;

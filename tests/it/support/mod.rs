@@ -1,6 +1,7 @@
 //! What the tests stand on.
 
 pub(crate) mod backend;
+pub(crate) mod client;
 pub(crate) mod history;
 pub(crate) mod kafka;
 pub(crate) mod kcat;
@@ -8,3 +9,4 @@ pub(crate) mod member;
 pub(crate) mod operator;
 pub(crate) mod process;
 pub(crate) mod raw;
+pub(crate) mod reading;

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result, bail};
 use futures_util::future::select_all;
 use protocol::consumer::{CommitOffset, Committer, Consumer, Event, FetchedRecords, PartitionStream};
 
-use super::bed::PATIENCE;
+use super::client::PATIENCE;
 
 /// One record with all that belongs to it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
