@@ -23,6 +23,8 @@ use crate::{
 const FIRST_BYTES: usize = 1024;
 
 pub(super) type Key = (Arc<str>, i32);
+/// The number of a batch as it was filled, and the index of its first record in that.
+pub(super) type Place = (u64, usize);
 
 /// What senders and the task have in common. The lock is held for one record at a time, never across an await.
 pub(super) struct Shared {
@@ -117,6 +119,13 @@ impl Batch {
                 .completion
                 .set(self.indexes.iter().map(|(place, index)| (index, outcome.clone().map(|first| first.at(place))))),
         }
+    }
+}
+
+impl Batch {
+    /// Its place among the batches of its partition: parts of a divided batch share their number.
+    pub(super) fn place(&self) -> Place {
+        (self.number, self.indexes.get(0).unwrap_or_default())
     }
 }
 
@@ -317,19 +326,26 @@ fn now_ms() -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{budget::Budget, producer::Receipt};
+    use crate::{budget::Budget, error_code::ErrorCode, producer::completion::Written};
 
     #[test]
     fn at_the_end_a_batch_that_has_its_outcome_is_not_left() {
         let shared = Shared::new(ProducerConfig::default());
         let record = ProduceRecord { topic: "t".into(), partition: Some(0), ..ProduceRecord::default() };
-        let append = || shared.append(&record, &[true], Instant::now(), Budget::new(100).charge(50)).expect("small");
-        let (completion, index) = append();
+        let partition =
+            Partition { index: 0, leader: Some(1), leader_epoch: 0, error: ErrorCode::NONE, replicas: vec![1] };
+        let append = || {
+            let room = Budget::new(100).charge(50);
+            shared.append(&record, std::slice::from_ref(&partition), Instant::now, room).expect("small")
+        };
+        let _first = append();
         shared.flush();
         let (sealed, _) = shared.drain(Instant::now());
         assert_eq!(sealed.len(), 1);
-        completion.set([(index, Ok(Receipt { partition: 0, offset: Some(0), timestamp: 1 }))].into_iter());
-        append();
+        for (_, batch) in sealed {
+            batch.settle(Ok(Written { partition: 0, offset: Some(0), append_time: None }));
+        }
+        let _second = append();
         assert_eq!(shared.end(), 1, "only the second");
     }
 }

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Acks, Outcome, ProduceErrorKind,
-    accumulator::{Batch, Indexes, Key, Shared, failure},
+    accumulator::{Batch, Indexes, Key, Place, Shared, failure},
     completion::Written,
     verdict::{Case, Verdict, verdict},
 };
@@ -52,6 +52,14 @@ struct Lane {
     not_before: Instant,
 }
 
+impl Lane {
+    /// Into the queue, before what is younger.
+    fn put_back(&mut self, batch: Batch) {
+        let place = self.queue.partition_point(|other| other.place() < batch.place());
+        self.queue.insert(place, batch);
+    }
+}
+
 type Answers = BTreeMap<Key, PartitionProduceResponse>;
 
 enum Done {
@@ -59,7 +67,7 @@ enum Done {
     /// None: nothing is answered to acks=0.
     Produced {
         node: NodeId,
-        sent: Vec<(Key, u64, Option<i32>)>,
+        sent: Vec<(Key, Place)>,
         answer: Result<Option<Answers>, RequestError>,
     },
 }
@@ -263,7 +271,7 @@ impl Sender {
                 }
             }
             batch.tries += 1;
-            sent.push((key.clone(), batch.number, batch.stamp.map(|stamp| stamp.2)));
+            sent.push((key.clone(), batch.place()));
             let partition = (key.1, batch.sealed.bytes());
             match topics.last_mut() {
                 Some(topic) if topic.name == key.0 => topic.partitions.push(partition),
@@ -322,12 +330,9 @@ impl Sender {
                 if let Some(count) = self.brokers.get_mut(&node) {
                     *count = count.saturating_sub(1);
                 }
-                for (key, number, sequence) in sent {
+                for (key, place) in sent {
                     let Some(lane) = self.lanes.get_mut(&key) else { continue };
-                    let found = lane
-                        .in_flight
-                        .iter()
-                        .position(|batch| batch.number == number && batch.stamp.map(|stamp| stamp.2) == sequence);
+                    let found = lane.in_flight.iter().position(|batch| batch.place() == place);
                     let Some(position) = found else { continue };
                     let batch = lane.in_flight.remove(position);
                     match &answer {
@@ -373,9 +378,8 @@ impl Sender {
             return;
         };
         let code = ErrorCode(answer.error_code);
-        let sequence = batch.stamp.map(|stamp| stamp.2);
         let is_first = self.lanes.get(key).is_none_or(|lane| {
-            let older = |other: &Batch| other.number < batch.number && other.stamp.map(|s| s.2) != sequence;
+            let older = |other: &Batch| other.place() < batch.place();
             !lane.in_flight.iter().any(older) && !lane.queue.iter().any(older)
         });
         let case = Case {
@@ -436,7 +440,7 @@ impl Sender {
         }
     }
 
-    /// Puts a batch back in the order of its number.
+    /// Puts a batch back in its place.
     fn again(&mut self, key: &Key, batch: Batch) {
         if batch.completion.is_done() {
             // Its records were given up at the delivery timeout; a gap in the sequence is healed by a new epoch.
@@ -454,8 +458,7 @@ impl Sender {
         let lane = self.lane(key);
         lane.repeating = true;
         lane.not_before = Instant::now() + lane.backoff.next_delay();
-        let place = lane.queue.iter().position(|other| other.number > batch.number).unwrap_or(lane.queue.len());
-        lane.queue.insert(place, batch);
+        lane.put_back(batch);
     }
 
     /// This partition goes on with the next epoch, sequences from 0 (KIP-360, done locally as no transaction is involved).
@@ -520,9 +523,8 @@ impl Sender {
         }
         let lane = self.lane(key);
         lane.repeating = true;
-        let place = lane.queue.iter().position(|other| other.number > batch.number).unwrap_or(lane.queue.len());
-        for part in divided.into_iter().rev() {
-            lane.queue.insert(place, part);
+        for part in divided {
+            lane.put_back(part);
         }
     }
 

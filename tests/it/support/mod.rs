@@ -5,5 +5,6 @@ pub(crate) mod history;
 pub(crate) mod kafka;
 pub(crate) mod kcat;
 pub(crate) mod operator;
+pub(crate) mod member;
 pub(crate) mod process;
 pub(crate) mod raw;
