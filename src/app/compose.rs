@@ -11,7 +11,7 @@ use futures_util::FutureExt as _;
 use protocol::{client::Client, cluster::ClusterConfig, consumer::ConsumerConfig, producer::Producer};
 use tokio_util::sync::CancellationToken;
 
-use super::{Budgets, Check, CloseProducer, Parts, audits::Audits, consumer, topics::KafkaTopics};
+use super::{Budgets, Check, CloseProducer, Parts, audits::Audits, consumer, numbers::Memory, topics::KafkaTopics};
 use crate::{
     backend::{Backend, BackendCall as _},
     config::settings::{Connection, Settings},
@@ -55,6 +55,8 @@ impl Clients {
 /// Builds what the settings ask for. Brokers and backend may be away: nothing is waited for.
 pub(crate) fn compose(settings: &Settings, budgets: Budgets) -> Result<Parts<Producer>, ComposeError> {
     let Budgets { bodies, producing, fetching } = budgets;
+    let shares = [("bodies", &bodies), ("producing", &producing), ("fetching", &fetching)];
+    let memory = Memory(shares.map(|(name, budget)| (name, budget.clone())).to_vec());
     let mut clients = Clients::default();
     let brokers = brokers_check(asked(settings, &mut clients, fetching.limit())?, settings.admin.health_timeout);
     let mut parts = Parts {
@@ -66,11 +68,16 @@ pub(crate) fn compose(settings: &Settings, budgets: Budgets) -> Result<Parts<Pro
         close_producer: None,
         brokers,
         backend: None,
-        numbers: Vec::new(),
+        numbers: vec![Arc::new(memory)],
         bodies,
     };
     let backend = if settings.parts.reactive || settings.health.downstream_enabled {
-        Some(Arc::new(Backend::new(&settings.consumer.backend, &settings.client, &settings.health)?))
+        let mut called = settings.consumer.backend.clone();
+        if !settings.parts.reactive {
+            // Only its health is asked: whom the records' address would have to trust is no matter.
+            called.host.clone_from(&settings.health.downstream_host);
+        }
+        Some(Arc::new(Backend::new(&called, &settings.client, &settings.health)?))
     } else {
         None
     };
@@ -228,6 +235,16 @@ fn host_and_port(server: &str) -> Result<(String, u16), ComposeError> {
 mod tests {
     use super::*;
     use crate::config::{self, Sources};
+
+    #[tokio::test]
+    async fn the_backend_s_health_can_be_asked_where_no_record_is_sent_to_it() {
+        let set = [("health.downstreamEnabled", "true"), ("health.downstreamHost", "http://127.0.0.1:1")];
+        let set = set.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec();
+        let settings = config::load(Sources { set, ..Sources::default() }).expect("fine").settings;
+        let parts = compose(&settings, Budgets::new(1 << 20)).expect("an https address for records matters to nobody");
+        let healthy = parts.backend.expect("asked")().await;
+        assert!(healthy.is_err(), "nobody is there");
+    }
 
     #[tokio::test]
     async fn every_cluster_is_asked_once() {

@@ -11,6 +11,7 @@
 mod audits;
 mod compose;
 mod consumer;
+mod numbers;
 mod tasks;
 mod topics;
 mod watch;
@@ -163,6 +164,7 @@ impl<S: Sink> Sidecar<S> {
             metrics.add(numbers);
         }
         let health = Health::new(settings.sidecar.readiness_grace);
+        metrics.add(Arc::new(numbers::Readiness(health.clone())));
         let pages = settings
             .health
             .enabled
@@ -244,7 +246,7 @@ impl<S: Sink> Sidecar<S> {
                 () = self.health.ready(), if !announced => {
                     announced = true;
                     let after_ms = started.elapsed().as_millis() as u64;
-                    tracing::info!(data = %self.data_address(), probes = ?self.probes_address(), after_ms, "ready");
+                    tracing::info!(data = %self.data_address(), probes = self.probes_address().map(tracing::field::display), after_ms, "ready");
                 }
             }
         };

@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result};
 
 use crate::support::{
     kafka::free_ports,
+    operator::PATIENCE,
     process::{Sidecar, complaints},
     raw::{address, exchange},
 };
@@ -138,7 +139,13 @@ async fn probes_and_metrics_answer_while_brokers_are_away() -> Result<()> {
         }
         let metrics = exchange(door, &request("GET /metrics", "", "")).await?;
         assert_eq!(metrics.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
-        for line in ["# TYPE http_server_requests_total counter", "# TYPE process_resident_memory_bytes gauge"] {
+        for line in [
+            "# TYPE http_server_requests_total counter",
+            "# TYPE process_resident_memory_bytes gauge",
+            "sidecar_ready 0.0",
+            "sidecar_part_up{part=\"brokers\"} 0.0",
+            "sidecar_memory_used_bytes{share=\"producing\"} 0.0",
+        ] {
             assert!(metrics.body.lines().any(|found| found == line), "{line} in {}", metrics.body);
         }
     }
@@ -152,5 +159,54 @@ async fn probes_and_metrics_answer_while_brokers_are_away() -> Result<()> {
     assert_eq!(healthcheck(format!("http://{probes}/health/liveness"))?, Some(0));
     assert_eq!(healthcheck(format!("http://{probes}/health/readiness"))?, Some(1));
     sidecar.stop()?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_backend_s_health_is_a_part_of_readiness_where_it_is_asked_for() -> Result<()> {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    };
+
+    let status = Arc::new(AtomicU16::new(503));
+    let answer = {
+        let status = status.clone();
+        move || async move { axum::http::StatusCode::from_u16(status.load(Ordering::Relaxed)).unwrap_or_default() }
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let host = format!("http://{}", listener.local_addr()?);
+    let backend = axum::Router::new().route("/alive", axum::routing::get(answer));
+    let serving = tokio::spawn(async move { axum::serve(listener, backend).await });
+    let sidecar = without_brokers(
+        0,
+        &[
+            ("health.useJson", "true"),
+            ("health.downstreamEnabled", "true"),
+            ("health.downstreamHost", &host),
+            ("health.downstreamPath", "/alive"),
+            ("health.timeout", "5000"),
+        ],
+    )?;
+    for (answered, expected, reason) in [(503, "ERROR", "the health path answered 503"), (200, "OK", "")] {
+        status.store(answered, Ordering::Relaxed);
+        let told = async {
+            loop {
+                let page = exchange(address(&sidecar.url), &request("GET /health/readiness", "", "")).await?;
+                let part = page.json()?["parts"][1].clone();
+                if part["status"] == expected && part["reason"].as_str().unwrap_or_default() == reason {
+                    return anyhow::Ok(part);
+                }
+            }
+        };
+        let part = tokio::time::timeout(PATIENCE, told).await.with_context(|| format!("never {expected}"))??;
+        assert_eq!((&part["name"], &part["gate"]), (&"backend".into(), &true.into()));
+    }
+    sidecar.stop()?;
+    serving.abort();
+    let off = without_brokers(0, &[("health.enabled", "false")])?;
+    let page = exchange(address(&off.url), &request("GET /health/liveness", "", "")).await?;
+    assert_eq!((page.status, &page.json()?["code"]), (404, &"ERR10007".into()));
+    off.stop()?;
     Ok(())
 }
