@@ -82,6 +82,8 @@ pub(super) struct Sender {
     /// Requests in flight.
     brokers: BTreeMap<NodeId, usize>,
     requests: FuturesUnordered<BoxFuture<Done>>,
+    /// Nothing is over its delivery timeout before.
+    expires: Instant,
     producer_id: Option<(i64, i16)>,
     asking_for_id: bool,
     id_backoff: Backoff,
@@ -92,7 +94,9 @@ pub(super) struct Sender {
 impl Sender {
     pub(super) fn new(cluster: Cluster, shared: Arc<Shared>) -> Self {
         let id_backoff = Backoff::new(shared.config.retry_backoff, shared.config.retry_backoff_max);
+        let now = Instant::now();
         Self {
+            expires: now + shared.config.delivery_timeout,
             cluster,
             shared,
             lanes: BTreeMap::new(),
@@ -101,7 +105,7 @@ impl Sender {
             producer_id: None,
             asking_for_id: false,
             id_backoff,
-            id_not_before: Instant::now(),
+            id_not_before: now,
             id_fault: "it has no producer id yet".to_owned(),
         }
     }
@@ -112,14 +116,17 @@ impl Sender {
             let now = Instant::now();
             let (fresh, lingers) = self.shared.drain(now);
             for (key, batch) in fresh {
+                self.expires = self.expires.min(batch.deadline);
                 self.lane(&key).queue.push_back(batch);
             }
             if cancel.is_cancelled() || self.shared.has_ended() {
                 self.fail_everything();
                 return;
             }
-            let next = self.expire(now).into_iter().chain(lingers).chain(self.send_what_is_ready(now)).min();
-            let next = next.unwrap_or(now + self.shared.config.delivery_timeout);
+            if self.expires <= now {
+                self.expire(now);
+            }
+            let next = lingers.into_iter().chain(self.send_what_is_ready(now)).fold(self.expires, Instant::min);
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => {}
@@ -150,9 +157,9 @@ impl Sender {
         })
     }
 
-    /// Fails what is over its delivery timeout, in whatever state; returns when the next will be.
-    fn expire(&mut self, now: Instant) -> Option<Instant> {
-        let mut next = None;
+    /// Fails what is over its delivery timeout, in whatever state, and finds out when the next will be.
+    fn expire(&mut self, now: Instant) {
+        let mut next = now + self.shared.config.delivery_timeout;
         let id_fault = self.producer_id.is_none().then(|| self.id_fault.clone());
         for (key, lane) in &mut self.lanes {
             // What waits is taken out. What is in flight keeps its place in the sequence; only its records hear of it.
@@ -177,9 +184,9 @@ impl Sender {
             }
             let waiting = lane.queue.iter().map(|batch| batch.deadline);
             let flying = lane.in_flight.iter().filter(|batch| !batch.completion.is_done()).map(|batch| batch.deadline);
-            next = waiting.chain(flying).chain(next).min();
+            next = waiting.chain(flying).fold(next, Instant::min);
         }
-        next
+        self.expires = next;
     }
 
     /// Sends every request that can be sent now; returns when to look again.
