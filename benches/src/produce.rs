@@ -111,7 +111,7 @@ async fn ours(job: &Job, records: &Records) -> Result<Measured> {
 }
 
 async fn send_ours(producer: &Producer, topic: &Arc<str>, records: &Records, range: Range<usize>) -> Result<u64> {
-    let mut open: VecDeque<Delivery> = VecDeque::with_capacity(range.len());
+    let mut open: VecDeque<Delivery> = VecDeque::new();
     let mut bytes = 0;
     for index in range {
         let (key, value) = records.get(index);

@@ -14,7 +14,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -105,6 +105,8 @@ pub(crate) struct Inner {
     coordinators: Coordinators,
     tickets: AtomicU64,
     refresh: Notify,
+    /// A topic is watched that was never asked for: the next refresh is not put off.
+    new_topic: AtomicBool,
     /// Where the next question to any broker starts, so that one broker does not get them all.
     turn: AtomicU64,
     trouble: watch::Sender<Option<Arc<str>>>,
@@ -141,6 +143,7 @@ impl Cluster {
             coordinators: Coordinators::default(),
             tickets: AtomicU64::new(0),
             refresh: Notify::new(),
+            new_topic: AtomicBool::new(false),
             turn: AtomicU64::new(0),
             trouble: watch::Sender::new(None),
             tracker: tracker.clone(),
@@ -192,6 +195,7 @@ impl Cluster {
         }
         drop(watched);
         if news {
+            self.0.new_topic.store(true, Ordering::Release);
             self.request_refresh();
         }
     }
@@ -200,7 +204,8 @@ impl Cluster {
         self.0.watched.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 
-    /// Asks for a new picture soon. Many askers make one request, at least `retry.backoff.ms` after the last.
+    /// Asks for a new picture soon. Many askers make one request, at least `retry.backoff.ms` after the last (at once where a
+    /// topic is asked for the first time).
     pub fn request_refresh(&self) {
         self.0.tickets.fetch_add(1, Ordering::AcqRel);
         self.0.refresh.notify_one();

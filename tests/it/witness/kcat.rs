@@ -1,6 +1,6 @@
 //! kcat, which is librdkafka at the command line.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use protocol::{
     producer::{ProducerConfig, Receipt},
     record::Compression,
