@@ -11,7 +11,7 @@ use kafka_protocol::{
 };
 
 use crate::{
-    cluster::{Cluster, CoordinatorError, Metadata, Purpose, Topic},
+    cluster::{Cluster, CoordinatorError, Metadata, NodeId, Purpose, Topic},
     connection::RequestError,
     consumer::{
         Isolation,
@@ -46,6 +46,9 @@ impl AdminError {
         }
     }
 }
+
+/// A partition, and the time that is asked for.
+type Timestamp = ((Arc<str>, i32), i64);
 
 /// Where a partition's log begins and ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,31 +115,45 @@ impl Admin {
 
     /// The first and the next offset of each partition of a topic.
     pub async fn log_ends(&self, topic: &str) -> Result<BTreeMap<i32, LogEnds>, AdminError> {
+        let (first, next) = (self.offsets(topic, EARLIEST).await?, self.offsets(topic, LATEST).await?);
+        let both = |(partition, earliest)| Some((partition, LogEnds { earliest, latest: *next.get(&partition)? }));
+        Ok(first.into_iter().filter_map(both).collect())
+    }
+
+    /// What each leader says for `timestamp`, all partitions of a leader in one request.
+    async fn offsets(&self, topic: &str, timestamp: i64) -> Result<BTreeMap<i32, i64>, AdminError> {
         let described = self.describe_topic(topic).await.ok_or_else(|| AdminError::Refused {
             code: ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
             message: Some(format!("topic {topic} does not exist")),
         })?;
         let topic: Arc<str> = topic.into();
-        let mut ends = BTreeMap::new();
+        let mut asked: BTreeMap<NodeId, Vec<Timestamp>> = BTreeMap::new();
         for partition in &described.partitions {
             let no_leader = || AdminError::NoLeader { topic: topic.clone(), partition: partition.index };
             let leader = partition.leader.ok_or_else(no_leader)?;
-            let mut found = [0; 2];
-            for (place, timestamp) in [EARLIEST, LATEST].into_iter().enumerate() {
-                let key = (topic.clone(), partition.index);
-                let answer =
-                    lookup::list_offsets(&self.cluster, leader, Isolation::ReadUncommitted, vec![(key, timestamp)])
-                        .await
-                        .map_err(AdminError::Unanswered)?;
-                let one = answer.into_iter().next().ok_or_else(no_leader)?;
-                if !one.code.is_none() {
-                    return Err(AdminError::Refused { code: one.code, message: None });
-                }
-                found[place] = one.offset;
-            }
-            ends.insert(partition.index, LogEnds { earliest: found[0], latest: found[1] });
+            asked.entry(leader).or_default().push(((topic.clone(), partition.index), timestamp));
         }
-        Ok(ends)
+        let mut offsets = BTreeMap::new();
+        for (leader, partitions) in asked {
+            let found = lookup::list_offsets(&self.cluster, leader, Isolation::ReadUncommitted, partitions);
+            for found in found.await.map_err(AdminError::Unanswered)? {
+                if !found.code.is_none() {
+                    return Err(AdminError::Refused { code: found.code, message: None });
+                }
+                offsets.insert(found.key.1, found.offset);
+            }
+        }
+        Ok(offsets)
+    }
+
+    /// For each partition of a topic the offset of its first record that is not older than `timestamp` (milliseconds since
+    /// the epoch); None where there is no such record.
+    pub async fn offsets_since(&self, topic: &str, timestamp: i64) -> Result<BTreeMap<i32, Option<i64>>, AdminError> {
+        let found = self.offsets(topic, timestamp.max(0)).await?;
+        Ok(found
+            .into_iter()
+            .map(|(partition, offset)| (partition, Some(offset).filter(|offset| *offset >= 0)))
+            .collect())
     }
 
     /// What a group has committed, by topic and partition; partitions without a commit are left out.

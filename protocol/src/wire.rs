@@ -1,33 +1,43 @@
-//! Bytes: varints, and reads that are checked against what is there.
+//! Bytes: varints and bounded reads.
 //!
-//! It knows the primitive types of Kafka's protocol guide and no message. [`Reader`] is its main type.
+//! Nothing here allocates, and no read goes past the end: a length that the bytes claim is compared with the bytes that
+//! are there before anything else. It does not know messages or records. [`Reader`] is the main type.
+//!
+//! Encodings: Kafka protocol guide, "Protocol Primitive Types".
+
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 use bytes::BufMut;
 
-/// The most bytes of a varint of 32 bits, and of 64.
-const VARINT_BYTES: usize = 5;
-const VARLONG_BYTES: usize = 10;
-
-/// Bytes that are not what they claim to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+/// Why bytes could not be read as what they should be; every variant names the field.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
-    #[error("{field}: {need} bytes needed, {have} left")]
+    /// Fewer bytes are left than the field takes or claims.
+    #[error("{field}: needs {need} bytes, {have} left")]
     Truncated { field: &'static str, need: usize, have: usize },
-    #[error("{field}: a variable-length integer that is too long")]
+    /// A varint with more bits than its type has.
+    #[error("{field}: the varint does not fit its type")]
     VarintTooLong { field: &'static str },
-    #[error("{field}: a length of {length}")]
+    /// A negative length where null is not allowed, or one below the -1 of null.
+    #[error("{field}: the length is {length}")]
     NegativeLength { field: &'static str, length: i64 },
+    /// A null where the field must be there.
+    #[error("{field}: is null")]
+    Null { field: &'static str },
+    /// Not UTF-8.
+    #[error("{field}: is not UTF-8")]
+    BadUtf8 { field: &'static str },
 }
 
-/// Reads from the front of a slice.
+/// Reads from the front of a slice; each read takes the name of the field for the error. After an error the position is
+/// unspecified (but never past the end).
 #[derive(Debug, Clone, Copy)]
 pub struct Reader<'a> {
     rest: &'a [u8],
 }
 
-macro_rules! fixed {
-    ($($name:ident -> $type:ty),* $(,)?) => {
+macro_rules! big_endian {
+    ($($name:ident $type:ty),*) => {
         $(#[inline]
         pub fn $name(&mut self, field: &'static str) -> Result<$type, WireError> {
             Ok(<$type>::from_be_bytes(self.array(field)?))
@@ -36,112 +46,255 @@ macro_rules! fixed {
 }
 
 impl<'a> Reader<'a> {
+    #[inline]
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
 
+    /// Bytes not read yet.
+    #[inline]
     pub fn remaining(&self) -> usize {
         self.rest.len()
     }
 
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
 
+    /// The bytes not read yet, without reading them.
+    #[inline]
     pub fn rest(&self) -> &'a [u8] {
         self.rest
     }
 
-    fixed!(u8 -> u8, i8 -> i8, i16 -> i16, i32 -> i32, u32 -> u32, i64 -> i64);
+    big_endian!(u8 u8, i8 i8, u16 u16, i16 i16, u32 u32, i32 i32, u64 u64, i64 i64, f64 f64);
 
+    /// A byte; anything but 0 is true.
     #[inline]
-    fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], WireError> {
+    pub fn bool(&mut self, field: &'static str) -> Result<bool, WireError> {
+        Ok(self.u8(field)? != 0)
+    }
+
+    /// The next `N` bytes, such as the 16 of a UUID.
+    #[inline]
+    pub fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], WireError> {
         match self.rest.split_first_chunk::<N>() {
-            Some((head, tail)) => {
-                self.rest = tail;
-                Ok(*head)
+            Some((taken, rest)) => {
+                self.rest = rest;
+                Ok(*taken)
             }
-            None => Err(WireError::Truncated { field, need: N, have: self.rest.len() }),
+            None => Err(truncated(field, N, self.rest.len())),
         }
     }
 
+    /// The next `count` bytes, borrowed.
     #[inline]
-    pub fn bytes(&mut self, length: usize, field: &'static str) -> Result<&'a [u8], WireError> {
-        match self.rest.split_at_checked(length) {
-            Some((head, tail)) => {
-                self.rest = tail;
-                Ok(head)
+    pub fn bytes(&mut self, count: usize, field: &'static str) -> Result<&'a [u8], WireError> {
+        match self.rest.split_at_checked(count) {
+            Some((taken, rest)) => {
+                self.rest = rest;
+                Ok(taken)
             }
-            None => Err(WireError::Truncated { field, need: length, have: self.rest.len() }),
+            None => Err(truncated(field, count, self.rest.len())),
         }
     }
 
-    /// An unsigned varint of 32 bits.
+    /// Leaves out the next `count` bytes.
+    #[inline]
+    pub fn skip(&mut self, count: usize, field: &'static str) -> Result<(), WireError> {
+        self.bytes(count, field).map(drop)
+    }
+
+    /// UNSIGNED_VARINT: at most five bytes, at most 32 bits.
     #[inline]
     pub fn uvarint(&mut self, field: &'static str) -> Result<u32, WireError> {
-        if let Some((&first, tail)) = self.rest.split_first()
-            && first < 0x80
-        {
-            self.rest = tail;
-            return Ok(u32::from(first));
+        match self.short_uvarint() {
+            Some(value) => Ok(value),
+            None => {
+                let (value, rest) = long_uvarint::<32>(self.rest, field)?;
+                self.rest = rest;
+                Ok(value as u32)
+            }
         }
-        let value = self.long_varint(VARINT_BYTES, field)?;
-        u32::try_from(value).map_err(|_| WireError::VarintTooLong { field })
     }
 
-    /// A zigzag varint of 32 bits.
+    /// VARINT: zigzag, at most five bytes.
     #[inline]
     pub fn varint(&mut self, field: &'static str) -> Result<i32, WireError> {
         let raw = self.uvarint(field)?;
         Ok((raw >> 1) as i32 ^ -((raw & 1) as i32))
     }
 
-    /// A zigzag varint of 64 bits.
+    /// VARLONG: zigzag, at most ten bytes, at most 64 bits.
     #[inline]
     pub fn varlong(&mut self, field: &'static str) -> Result<i64, WireError> {
-        let raw = match self.rest.split_first() {
-            Some((&first, tail)) if first < 0x80 => {
-                self.rest = tail;
-                u64::from(first)
+        let raw = match self.short_uvarint() {
+            Some(value) => u64::from(value),
+            None => {
+                let (value, rest) = long_uvarint::<64>(self.rest, field)?;
+                self.rest = rest;
+                value
             }
-            _ => self.long_varint(VARLONG_BYTES, field)?,
         };
         Ok((raw >> 1) as i64 ^ -((raw & 1) as i64))
     }
 
-    fn long_varint(&mut self, most: usize, field: &'static str) -> Result<u64, WireError> {
-        let mut value = 0u64;
-        for (index, &byte) in self.rest.iter().take(most).enumerate() {
-            let bits = u64::from(byte & 0x7f);
-            let shift = 7 * index as u32;
-            if shift == 63 && bits > 1 {
-                return Err(WireError::VarintTooLong { field });
-            }
-            value |= bits << shift;
-            if byte < 0x80 {
-                self.rest = self.rest.get(index + 1..).unwrap_or_default();
-                return Ok(value);
-            }
-        }
-        if self.rest.len() >= most {
-            return Err(WireError::VarintTooLong { field });
-        }
-        Err(WireError::Truncated { field, need: self.rest.len() + 1, have: self.rest.len() })
-    }
-
-    /// Bytes behind a zigzag length, of which -1 is null.
+    /// Bytes behind a VARINT length; -1 is null. The form inside records.
     #[inline]
     pub fn varint_bytes(&mut self, field: &'static str) -> Result<Option<&'a [u8]>, WireError> {
-        match self.varint(field)? {
-            -1 => Ok(None),
-            length @ 0.. => self.bytes(length as usize, field).map(Some),
-            length => Err(WireError::NegativeLength { field, length: i64::from(length) }),
+        let length = self.varint(field)?;
+        self.nullable(i64::from(length), field)
+    }
+
+    /// NULLABLE_BYTES: bytes behind an INT32 length; -1 is null.
+    pub fn nullable_bytes(&mut self, field: &'static str) -> Result<Option<&'a [u8]>, WireError> {
+        let length = self.i32(field)?;
+        self.nullable(i64::from(length), field)
+    }
+
+    /// COMPACT_NULLABLE_BYTES: bytes behind an UNSIGNED_VARINT of their length plus one; 0 is null.
+    pub fn compact_nullable_bytes(&mut self, field: &'static str) -> Result<Option<&'a [u8]>, WireError> {
+        let length = i64::from(self.uvarint(field)?) - 1;
+        self.nullable(length, field)
+    }
+
+    /// NULLABLE_STRING: UTF-8 behind an INT16 length; -1 is null.
+    pub fn nullable_string(&mut self, field: &'static str) -> Result<Option<&'a str>, WireError> {
+        let length = self.i16(field)?;
+        self.nullable(i64::from(length), field)?.map(|bytes| utf8(bytes, field)).transpose()
+    }
+
+    /// COMPACT_NULLABLE_STRING: UTF-8 behind an UNSIGNED_VARINT of its length plus one; 0 is null.
+    pub fn compact_nullable_string(&mut self, field: &'static str) -> Result<Option<&'a str>, WireError> {
+        self.compact_nullable_bytes(field)?.map(|bytes| utf8(bytes, field)).transpose()
+    }
+
+    /// STRING: as [`Self::nullable_string`], but null is an error.
+    pub fn string(&mut self, field: &'static str) -> Result<&'a str, WireError> {
+        self.nullable_string(field)?.ok_or(WireError::Null { field })
+    }
+
+    /// COMPACT_STRING: as [`Self::compact_nullable_string`], but null is an error.
+    pub fn compact_string(&mut self, field: &'static str) -> Result<&'a str, WireError> {
+        self.compact_nullable_string(field)?.ok_or(WireError::Null { field })
+    }
+
+    /// Leaves out the tagged fields of a flexible version (KIP-482).
+    pub fn skip_tagged_fields(&mut self, field: &'static str) -> Result<(), WireError> {
+        // Each takes at least two bytes, so a false count ends with the bytes.
+        for _ in 0..self.uvarint(field)? {
+            self.uvarint(field)?;
+            let size = self.uvarint(field)?;
+            self.skip(to_usize(size), field)?;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn nullable(&mut self, length: i64, field: &'static str) -> Result<Option<&'a [u8]>, WireError> {
+        match usize::try_from(length) {
+            Ok(length) => self.bytes(length, field).map(Some),
+            Err(_) if length == -1 => Ok(None),
+            Err(_) => Err(WireError::NegativeLength { field, length }),
+        }
+    }
+
+    /// The fast path: nearly every varint of a record has one or two bytes. Reads nothing if this one has more.
+    #[inline]
+    fn short_uvarint(&mut self) -> Option<u32> {
+        match self.rest {
+            [first, rest @ ..] if *first < 0x80 => {
+                self.rest = rest;
+                Some(u32::from(*first))
+            }
+            [first, second, rest @ ..] if *second < 0x80 => {
+                self.rest = rest;
+                Some(u32::from(*first & 0x7f) | u32::from(*second) << 7)
+            }
+            _ => None,
         }
     }
 }
 
+// What is rare takes the slice by value: a reader whose address escapes would live in memory and not in registers, which
+// costs more than reading a record.
+
+/// A varint of at most `BITS` bits, in no more bytes than they need, and what follows it. Within these, padding (a last
+/// byte of zero) is read as Java reads it.
+#[inline(never)]
+fn long_uvarint<'a, const BITS: u32>(bytes: &'a [u8], field: &'static str) -> Result<(u64, &'a [u8]), WireError> {
+    let mut value = 0_u64;
+    let mut rest = bytes;
+    for shift in (0..BITS).step_by(7) {
+        let Some((&byte, after)) = rest.split_first() else {
+            return Err(truncated(field, bytes.len().saturating_add(1), bytes.len()));
+        };
+        rest = after;
+        let bits = u64::from(byte & 0x7f);
+        if shift + 7 > BITS && bits >> (BITS - shift) != 0 {
+            return Err(WireError::VarintTooLong { field });
+        }
+        value |= bits << shift;
+        if byte < 0x80 {
+            return Ok((value, rest));
+        }
+    }
+    Err(WireError::VarintTooLong { field })
+}
+
+#[cold]
+fn truncated(field: &'static str, need: usize, have: usize) -> WireError {
+    WireError::Truncated { field, need, have }
+}
+
+/// Saturates where `usize` is narrower than 32 bits.
 #[inline]
-pub fn put_uvarint(buffer: &mut impl BufMut, mut value: u32) {
+pub(crate) fn to_usize(length: u32) -> usize {
+    usize::try_from(length).unwrap_or(usize::MAX)
+}
+
+fn utf8<'a>(bytes: &'a [u8], field: &'static str) -> Result<&'a str, WireError> {
+    std::str::from_utf8(bytes).map_err(|_| WireError::BadUtf8 { field })
+}
+
+#[inline]
+const fn zigzag(value: i32) -> u32 {
+    ((value << 1) ^ (value >> 31)) as u32
+}
+
+#[inline]
+const fn zigzag_long(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)) as u64
+}
+
+/// UNSIGNED_VARINT, one to five bytes.
+#[inline]
+pub fn put_uvarint(buffer: &mut impl BufMut, value: u32) {
+    put_uvarlong(buffer, u64::from(value));
+}
+
+/// VARINT (zigzag), one to five bytes.
+#[inline]
+pub fn put_varint(buffer: &mut impl BufMut, value: i32) {
+    put_uvarlong(buffer, u64::from(zigzag(value)));
+}
+
+/// VARLONG (zigzag), one to ten bytes.
+#[inline]
+pub fn put_varlong(buffer: &mut impl BufMut, value: i64) {
+    put_uvarlong(buffer, zigzag_long(value));
+}
+
+#[inline]
+fn put_uvarlong(buffer: &mut impl BufMut, mut value: u64) {
+    // As for reading: nearly all have one or two bytes.
+    if value < 0x80 {
+        return buffer.put_u8(value as u8);
+    }
+    if value < 0x4000 {
+        return buffer.put_slice(&[value as u8 | 0x80, (value >> 7) as u8]);
+    }
     while value >= 0x80 {
         buffer.put_u8(value as u8 | 0x80);
         value >>= 7;
@@ -149,26 +302,28 @@ pub fn put_uvarint(buffer: &mut impl BufMut, mut value: u32) {
     buffer.put_u8(value as u8);
 }
 
+/// Bytes of an UNSIGNED_VARINT.
 #[inline]
-pub fn put_varint(buffer: &mut impl BufMut, value: i32) {
-    put_uvarint(buffer, ((value << 1) ^ (value >> 31)) as u32);
+pub const fn uvarint_len(value: u32) -> usize {
+    uvarlong_len(value as u64)
+}
+
+/// Bytes of a VARINT.
+#[inline]
+pub const fn varint_len(value: i32) -> usize {
+    uvarlong_len(zigzag(value) as u64)
+}
+
+/// Bytes of a VARLONG.
+#[inline]
+pub const fn varlong_len(value: i64) -> usize {
+    uvarlong_len(zigzag_long(value))
 }
 
 #[inline]
-pub fn put_varlong(buffer: &mut impl BufMut, value: i64) {
-    let mut raw = ((value << 1) ^ (value >> 63)) as u64;
-    while raw >= 0x80 {
-        buffer.put_u8(raw as u8 | 0x80);
-        raw >>= 7;
-    }
-    buffer.put_u8(raw as u8);
-}
-
-/// How many bytes [`put_varlong`] (and, for small values, [`put_varint`]) takes.
-#[inline]
-pub fn varlong_len(value: i64) -> usize {
-    let raw = ((value << 1) ^ (value >> 63)) as u64;
-    (64 - (raw | 1).leading_zeros() as usize).div_ceil(7)
+const fn uvarlong_len(value: u64) -> usize {
+    // One byte for every seven bits, at least one.
+    ((70 - (value | 1).leading_zeros()) / 7) as usize
 }
 
 #[cfg(test)]
@@ -178,62 +333,115 @@ mod tests {
     use super::*;
 
     #[test]
-    fn varints_are_those_of_the_protocol_guide() {
-        for (value, bytes) in [
-            (0, &[0x00][..]),
+    fn varints_are_written_as_kafka_writes_them() {
+        // Kafka protocol guide and ByteUtilsTest of kafka-clients.
+        let cases: &[(i32, &[u8])] = &[
+            (0, &[0x00]),
             (-1, &[0x01]),
             (1, &[0x02]),
             (63, &[0x7e]),
             (-64, &[0x7f]),
             (64, &[0x80, 0x01]),
+            (-65, &[0x81, 0x01]),
             (8191, &[0xfe, 0x7f]),
-            (-8192, &[0xff, 0x7f]),
+            (8192, &[0x80, 0x80, 0x01]),
             (i32::MAX, &[0xfe, 0xff, 0xff, 0xff, 0x0f]),
             (i32::MIN, &[0xff, 0xff, 0xff, 0xff, 0x0f]),
-        ] {
+        ];
+        for &(value, encoded) in cases {
             let mut buffer = Vec::new();
             put_varint(&mut buffer, value);
-            assert_eq!(buffer, bytes);
-            assert_eq!(Reader::new(bytes).varint("x"), Ok(value));
+            assert_eq!(buffer, encoded, "{value}");
+            assert_eq!(varint_len(value), encoded.len(), "{value}");
+            let mut reader = Reader::new(encoded);
+            assert_eq!(reader.varint("v"), Ok(value));
+            assert!(reader.is_empty());
+        }
+        let mut longest = Vec::new();
+        put_varlong(&mut longest, i64::MIN);
+        assert_eq!(longest, [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]);
+        assert_eq!(varlong_len(i64::MIN), 10);
+        assert_eq!(Reader::new(&longest).varlong("v"), Ok(i64::MIN));
+    }
+
+    #[test]
+    fn a_varint_beyond_its_type_is_refused() {
+        let too_long = Err(WireError::VarintTooLong { field: "v" });
+        for bytes in [
+            &[0xff, 0xff, 0xff, 0xff, 0x1f][..],               // a 33rd bit
+            &[0x80, 0x80, 0x80, 0x80, 0x80, 0x00],             // a fifth byte that goes on
+            &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f], // 56 bits
+        ] {
+            assert_eq!(Reader::new(bytes).uvarint("v"), too_long, "{bytes:?}");
+        }
+        let nine = [0xff; 9];
+        for last in [&[0x02][..], &[0x81, 0x00]] {
+            let bytes = [&nine[..], last].concat();
+            assert_eq!(Reader::new(&bytes).varlong("v"), Err(WireError::VarintTooLong { field: "v" }), "{bytes:?}");
         }
     }
 
     #[test]
-    fn a_varint_that_goes_on_too_long_is_refused() {
-        let too_long = Err(WireError::VarintTooLong { field: "x" });
-        assert_eq!(Reader::new(&[0x80, 0x80, 0x80, 0x80, 0x80, 0x01]).uvarint("x"), too_long);
-        assert_eq!(Reader::new(&[0xff, 0xff, 0xff, 0xff, 0x1f]).uvarint("x"), too_long);
-        assert_eq!(Reader::new(&[0xff; 11]).varlong("x"), Err(WireError::VarintTooLong { field: "x" }));
-        let last = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02];
-        assert_eq!(Reader::new(&last).varlong("x"), Err(WireError::VarintTooLong { field: "x" }));
+    fn a_cut_varint_is_truncated_and_names_its_field() {
+        for bytes in [&[][..], &[0x80], &[0xff, 0xff, 0xff, 0xff]] {
+            let error = Reader::new(bytes).uvarint("topics").expect_err("cut");
+            assert_eq!(error, WireError::Truncated { field: "topics", need: bytes.len() + 1, have: bytes.len() });
+        }
+        assert_eq!(
+            Reader::new(&[0, 1]).i32("throttle_time_ms").expect_err("cut").to_string(),
+            "throttle_time_ms: needs 4 bytes, 2 left"
+        );
     }
 
     #[test]
-    fn a_length_beyond_the_end_is_an_error_with_its_field() {
-        let mut reader = Reader::new(&[0, 0]);
-        let error = reader.i32("partitions").expect_err("two bytes only");
-        assert_eq!(error.to_string(), "partitions: 4 bytes needed, 2 left");
+    fn null_and_negative_lengths_are_told_apart() {
+        assert_eq!(Reader::new(&[0xff, 0xff]).nullable_string("s"), Ok(None));
+        assert_eq!(Reader::new(&[0xff, 0xff]).string("s"), Err(WireError::Null { field: "s" }));
         assert_eq!(
-            Reader::new(&[0x03, 1]).varint_bytes("key"),
-            Err(WireError::NegativeLength { field: "key", length: -2 })
+            Reader::new(&[0xff, 0xfe]).nullable_string("s"),
+            Err(WireError::NegativeLength { field: "s", length: -2 })
         );
-        assert_eq!(Reader::new(&[0x01]).varint_bytes("key"), Ok(None));
+        assert_eq!(Reader::new(&[0]).compact_nullable_string("s"), Ok(None));
+        assert_eq!(Reader::new(&[1]).compact_string("s"), Ok(""));
+        assert_eq!(Reader::new(&[3, b'h', b'i']).compact_string("s"), Ok("hi"));
+        assert_eq!(Reader::new(&[2, 0xff]).compact_string("s"), Err(WireError::BadUtf8 { field: "s" }));
+        assert_eq!(Reader::new(&[0x01]).varint_bytes("k"), Ok(None));
+        assert_eq!(Reader::new(&[0x00]).varint_bytes("k"), Ok(Some(&[][..])));
+        assert_eq!(Reader::new(&[0x03]).varint_bytes("k"), Err(WireError::NegativeLength { field: "k", length: -2 }));
+        assert_eq!(
+            Reader::new(&[0x7f, 0xff, 0xff, 0xff, 1]).nullable_bytes("b"),
+            Err(WireError::Truncated { field: "b", need: 0x7fff_ffff, have: 1 })
+        );
+    }
+
+    #[test]
+    fn tagged_fields_are_left_out_and_a_false_count_ends_with_the_bytes() {
+        let mut reader = Reader::new(&[2, 0, 1, 0xaa, 7, 0, 0x55]);
+        reader.skip_tagged_fields("tags").expect("two fields");
+        assert_eq!(reader.rest(), [0x55]);
+        assert!(Reader::new(&[0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0]).skip_tagged_fields("tags").is_err());
     }
 
     proptest! {
         #[test]
-        fn what_is_put_is_read(a: i32, b: i64, c: u32) {
+        fn what_was_put_is_read(int: i32, long: i64, unsigned: u32) {
             let mut buffer = Vec::new();
-            put_varint(&mut buffer, a);
-            put_varlong(&mut buffer, b);
-            put_uvarint(&mut buffer, c);
+            put_varint(&mut buffer, int);
+            put_varlong(&mut buffer, long);
+            put_uvarint(&mut buffer, unsigned);
+            prop_assert_eq!(buffer.len(), varint_len(int) + varlong_len(long) + uvarint_len(unsigned));
             let mut reader = Reader::new(&buffer);
-            prop_assert_eq!(reader.varint("a"), Ok(a));
-            prop_assert_eq!(reader.varlong("b"), Ok(b));
-            prop_assert_eq!(reader.uvarint("c"), Ok(c));
-            let mut long = Vec::new();
-            put_varlong(&mut long, b);
-            prop_assert_eq!(long.len(), varlong_len(b));
+            prop_assert_eq!(reader.varint("int"), Ok(int));
+            prop_assert_eq!(reader.varlong("long"), Ok(long));
+            prop_assert_eq!(reader.uvarint("unsigned"), Ok(unsigned));
+            prop_assert!(reader.is_empty());
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+            let mut reader = Reader::new(&bytes);
+            while reader.varint_bytes("a").is_ok() && reader.compact_nullable_string("b").is_ok() && reader.varlong("c").is_ok() {}
+            let _ = Reader::new(&bytes).skip_tagged_fields("tags");
         }
     }
 }

@@ -191,7 +191,8 @@ impl<S: Sink> Sidecar<S> {
         let consumer = parts.consumer.map(|part| part.start(&tasks));
 
         tracing::info!(address = %data_address, "data listener open");
-        let data = serve(&tasks, "data listener", data, http::data_router(&edge, produce.clone(), pages.clone()));
+        let router = http::data_router(&edge, produce.clone(), pages.clone(), metrics.clone());
+        let data = serve(&tasks, "data listener", data, router);
         let probes = match probes {
             None => None,
             Some(listener) => {

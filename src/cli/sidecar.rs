@@ -26,17 +26,22 @@ pub(crate) fn run(loaded: Loaded) -> ExitCode {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    block_on(serve(loaded))
+}
+
+/// Runs a command on the process' runtime.
+pub(super) fn block_on(command: impl Future<Output = ExitCode>) -> ExitCode {
     let workers = std::thread::available_parallelism().map_or(1, |processors| processors.get().min(MAX_WORKERS));
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(workers).thread_name("sidecar").enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
-            tracing::error!(%error, "the runtime cannot be started");
+            complain(&format!("the runtime cannot be started: {error}"));
             return ExitCode::FAILURE;
         }
     };
-    let code = runtime.block_on(serve(loaded));
+    let code = runtime.block_on(command);
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN);
     code
 }
@@ -74,7 +79,7 @@ async fn serve(loaded: Loaded) -> ExitCode {
 }
 
 /// The first SIGTERM or SIGINT drains, the second one cuts.
-fn listen_for_signals(stop: &Stop) -> std::io::Result<()> {
+pub(super) fn listen_for_signals(stop: &Stop) -> std::io::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stop = stop.clone();
     tokio::spawn(async move {
@@ -92,7 +97,7 @@ fn listen_for_signals(stop: &Stop) -> std::io::Result<()> {
 }
 
 /// An error with all its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

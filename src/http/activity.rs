@@ -2,14 +2,16 @@
 //!
 //! ```text
 //! Head --request--> Busy --answers written--> Idle --first byte of a head (HTTP/1)--> Head
+//!   any --our side closed--> Lingering
 //! ```
 //!
 //! A head must be complete by its deadline, counted from its first byte (of a new connection: from the start); an idle connection
-//! is kept for a while; a busy one has no deadline here, but a peer that stops reading while we write has one in every state. It
-//! knows no HTTP beyond these words. [`Activity`] is its main type; [`Watched`] reports the bytes to it.
+//! is kept for a while; a busy one has no deadline here, but a peer that stops reading while we write, or does not take a whole
+//! answer, has one in every state. It knows no HTTP beyond these words. [`Activity`] is its main type; the socket reports its
+//! bytes to it.
 
 use std::{
-    io,
+    collections::BTreeMap,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
@@ -17,18 +19,18 @@ use std::{
 };
 
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::Notify,
-    time::Instant,
-};
+use tokio::{sync::Notify, time::Instant};
+
+/// How long a peer may take to close its side once we have closed ours. Without it, what it still sends would make the system
+/// throw away an answer that it has not read yet.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// How long each state may last.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadlines {
     pub(crate) head: Duration,
     pub(crate) idle: Duration,
-    /// Without a byte of progress while we have something to write.
+    /// Without a byte of progress while we have something to write, and until a peer has taken an answer as a whole.
     pub(crate) write: Duration,
 }
 
@@ -38,6 +40,7 @@ pub(crate) enum Expired {
     Head,
     Idle,
     Write,
+    Linger,
 }
 
 impl Expired {
@@ -47,7 +50,13 @@ impl Expired {
             Self::Head => "slow_head",
             Self::Idle => "idle",
             Self::Write => "slow_reader",
+            Self::Linger => "closed",
         }
+    }
+
+    /// Whether the peer was too slow, and did not just go idle or away.
+    pub(crate) fn is_refusal(self) -> bool {
+        matches!(self, Self::Head | Self::Write)
     }
 }
 
@@ -64,6 +73,11 @@ struct State {
     phase: Phase,
     http2: bool,
     writing_since: Option<Instant>,
+    /// Answers that the peer has not taken yet, by their number, and since when.
+    answers: BTreeMap<u64, Instant>,
+    answers_begun: u64,
+    /// The listener stops: nothing is waited for that need not be.
+    stopping: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -72,12 +86,20 @@ enum Phase {
     /// So many requests are being answered.
     Busy(usize),
     Idle(Instant),
+    Lingering(Instant),
 }
 
 impl Activity {
     /// A connection that was just accepted.
     pub(crate) fn new(deadlines: Deadlines) -> Self {
-        let state = State { phase: Phase::Head(Instant::now()), http2: false, writing_since: None };
+        let state = State {
+            phase: Phase::Head(Instant::now()),
+            http2: false,
+            writing_since: None,
+            answers: BTreeMap::new(),
+            answers_begun: 0,
+            stopping: false,
+        };
         Self(Arc::new(Shared { deadlines, state: Mutex::new(state), changed: Notify::new() }))
     }
 
@@ -87,9 +109,28 @@ impl Activity {
         state.http2 = http2;
         state.phase = match state.phase {
             Phase::Busy(requests) => Phase::Busy(requests + 1),
-            Phase::Head(_) | Phase::Idle(_) => Phase::Busy(1),
+            Phase::Head(_) | Phase::Idle(_) | Phase::Lingering(_) => Phase::Busy(1),
         };
-        InRequest(self.clone())
+        InRequest { activity: self.clone(), answer: None }
+    }
+
+    /// Our side of the connection is closed; whether to wait for the peer's.
+    pub(crate) fn closed(&self) -> bool {
+        let mut state = self.lock();
+        if state.stopping {
+            return false;
+        }
+        if !matches!(state.phase, Phase::Lingering(_)) {
+            state.phase = Phase::Lingering(Instant::now());
+            drop(state);
+            self.0.changed.notify_waiters();
+        }
+        true
+    }
+
+    /// The listener stops.
+    pub(crate) fn stop(&self) {
+        self.lock().stopping = true;
     }
 
     /// Completes when the connection has to be cut. Cancel-safe.
@@ -123,13 +164,16 @@ impl Activity {
         let phase = match state.phase {
             Phase::Head(since) => Some((since + deadlines.head, Expired::Head)),
             Phase::Idle(since) => Some((since + deadlines.idle, Expired::Idle)),
+            Phase::Lingering(since) => Some((since + LINGER, Expired::Linger)),
             Phase::Busy(_) => None,
         };
-        let write = state.writing_since.map(|since| (since + deadlines.write, Expired::Write));
+        let oldest_answer = state.answers.first_key_value().map(|(_, since)| *since);
+        let write = [state.writing_since, oldest_answer].into_iter().flatten().min();
+        let write = write.map(|since| (since + deadlines.write, Expired::Write));
         [phase, write].into_iter().flatten().min_by_key(|(deadline, _)| *deadline)
     }
 
-    fn bytes_came(&self) {
+    pub(crate) fn bytes_came(&self) {
         let mut state = self.lock();
         if let (Phase::Idle(_), false) = (state.phase, state.http2) {
             state.phase = Phase::Head(Instant::now());
@@ -138,7 +182,7 @@ impl Activity {
         }
     }
 
-    fn write_waits(&self, waits: bool) {
+    pub(crate) fn write_waits(&self, waits: bool) {
         let mut state = self.lock();
         match (state.writing_since, waits) {
             (None, true) => state.writing_since = Some(Instant::now()),
@@ -149,11 +193,25 @@ impl Activity {
         self.0.changed.notify_waiters();
     }
 
-    fn request_ended(&self) {
+    fn answer_begun(&self) -> u64 {
         let mut state = self.lock();
+        state.answers_begun += 1;
+        let number = state.answers_begun;
+        state.answers.insert(number, Instant::now());
+        drop(state);
+        self.0.changed.notify_waiters();
+        number
+    }
+
+    fn request_ended(&self, answer: Option<u64>) {
+        let mut state = self.lock();
+        if let Some(number) = answer {
+            state.answers.remove(&number);
+        }
         state.phase = match state.phase {
             Phase::Busy(requests) if requests > 1 => Phase::Busy(requests - 1),
-            _ => Phase::Idle(Instant::now()),
+            Phase::Lingering(since) => Phase::Lingering(since),
+            Phase::Busy(_) | Phase::Head(_) | Phase::Idle(_) => Phase::Idle(Instant::now()),
         };
         drop(state);
         self.0.changed.notify_waiters();
@@ -165,18 +223,29 @@ impl Activity {
 }
 
 /// A request that is being answered.
-pub(crate) struct InRequest(Activity);
+pub(crate) struct InRequest {
+    activity: Activity,
+    answer: Option<u64>,
+}
 
 impl Drop for InRequest {
     fn drop(&mut self) {
-        self.0.request_ended();
+        self.activity.request_ended(self.answer);
     }
 }
 
-/// A response body whose request lasts until it was written.
+/// A response body whose request lasts until the peer has taken it.
 pub(crate) struct Answering<B> {
-    pub(crate) body: B,
-    pub(crate) _request: InRequest,
+    body: B,
+    _request: InRequest,
+}
+
+impl<B> Answering<B> {
+    /// From here on the peer's time runs.
+    pub(crate) fn new(body: B, mut request: InRequest) -> Self {
+        request.answer = Some(request.activity.answer_begun());
+        Self { body, _request: request }
+    }
 }
 
 impl<B: HttpBody + Unpin> HttpBody for Answering<B> {
@@ -193,53 +262,6 @@ impl<B: HttpBody + Unpin> HttpBody for Answering<B> {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-/// A socket that tells an [`Activity`] of its bytes.
-pub(crate) struct Watched<T> {
-    pub(crate) socket: T,
-    pub(crate) activity: Activity,
-}
-
-impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut self.socket).poll_read(cx, buffer);
-        if buffer.filled().len() > before {
-            self.activity.bytes_came();
-        }
-        read
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.socket).poll_write(cx, bytes);
-        self.activity.write_waits(written.is_pending());
-        written
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffers: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.socket).poll_write_vectored(cx, buffers);
-        self.activity.write_waits(written.is_pending());
-        written
     }
 }
 
@@ -284,6 +306,31 @@ mod tests {
             activity.bytes_came();
             assert_eq!(expires_after(&activity).await, expected);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_is_not_taken_as_a_whole_has_a_deadline_while_others_come_and_go() {
+        let activity = Activity::new(DEADLINES);
+        let slow = Answering::new((), activity.request(true));
+        tokio::time::advance(Duration::from_secs(20)).await;
+        drop(Answering::new((), activity.request(true)));
+        assert_eq!(expires_after(&activity).await, (Expired::Write, 10));
+        drop(slow);
+        assert_eq!(expires_after(&activity).await, (Expired::Idle, 75));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_has_a_moment_to_close_its_side_unless_the_listener_stops() {
+        let activity = Activity::new(DEADLINES);
+        assert!(activity.closed());
+        tokio::time::advance(Duration::from_millis(600)).await;
+        activity.bytes_came();
+        assert!(activity.closed(), "asked again");
+        let started = Instant::now();
+        assert_eq!(activity.expired().await, Expired::Linger);
+        assert_eq!(started.elapsed(), Duration::from_millis(400));
+        activity.stop();
+        assert!(!activity.closed());
     }
 
     #[tokio::test(start_paused = true)]

@@ -13,7 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use super::{
-    Edge,
+    Edge, charged,
     problem::{Fault, Problem},
     trace::RequestIds,
 };
@@ -64,6 +64,7 @@ pub(crate) async fn measure(State(edge): State<Arc<Edge>>, request: Request, nex
     } else {
         next.run(request).await
     };
+    response = charged::charge(response, &edge.bodies);
     if let Some((name, value)) = echo {
         response.headers_mut().insert(name, value);
     }

@@ -31,6 +31,11 @@ impl BodyMemory {
     pub(crate) fn new(budget: Budget) -> Self {
         Self { budget, overflow: Arc::new(Semaphore::new(1)) }
     }
+
+    /// Counts bytes that exist already.
+    pub(crate) fn charge(&self, bytes: usize) -> Reservation {
+        self.budget.charge(bytes)
+    }
 }
 
 /// What a body holds of the shared memory; given back when dropped.

@@ -22,22 +22,29 @@ use tokio::{
     net::TcpListener,
     sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
-use super::activity::{Activity, Answering, Deadlines, Expired, Watched};
+use super::{
+    activity::{Activity, Answering, Deadlines},
+    refusal::Refusals,
+    watched::Watched,
+};
 use crate::{config::settings::Sidecar, telemetry::metrics::HttpMetrics};
 
 /// How long a connection without a request is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// After an accept that failed for want of file descriptors or memory.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+/// How often a listener without a free place is told of in the log.
+const FULL_TOLD_EVERY: Duration = Duration::from_secs(60);
 /// Requests that one HTTP/2 connection may have open.
 const HTTP2_STREAMS: u32 = 128;
 /// HTTP/2 flow control: what one request and one connection may have under way to us, in bytes.
 const HTTP2_STREAM_WINDOW: u32 = 64 * 1024;
 const HTTP2_CONNECTION_WINDOW: u32 = 256 * 1024;
-/// Header fields that a request may have; beyond them HTTP/1 answers 431 without a body.
+/// Header fields that a request may have.
 const MAX_HEADERS: usize = 128;
 
 /// Bounds of a listener's connections.
@@ -100,15 +107,15 @@ impl Listener {
         let Self { name, socket, limits, metrics } = self;
         let gauge = metrics.connections(name);
         let places = Arc::new(Semaphore::new(limits.connections));
-        let server =
-            Arc::new(Server { name, protocol: protocol(&limits), limits, router, metrics, stop: stop.clone() });
+        let server = Arc::new(Server::new(name, limits, router, metrics, stop.clone()));
         let mut connections = JoinSet::new();
+        let mut full = None;
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
                 Some(ended) = connections.join_next(), if !connections.is_empty() => report(name, ended),
-                accepted = accept(&socket, &places, name, &server.metrics) => match accepted {
+                accepted = accept(&socket, &places, &mut full, name, &server.metrics) => match accepted {
                     Ok((stream, place)) => {
                         let open = Open::new(gauge.clone(), place);
                         let server = server.clone();
@@ -160,10 +167,11 @@ impl Drop for Open {
     }
 }
 
-/// Waits for a place first, so that callers beyond the bound stay in the system's queue. Cancel-safe.
+/// Waits for a place first, so that callers beyond the bound stay in the system's queue; `full` is when that was last told. Cancel-safe.
 async fn accept(
     socket: &TcpListener,
     places: &Arc<Semaphore>,
+    full: &mut Option<Instant>,
     name: &'static str,
     metrics: &HttpMetrics,
 ) -> io::Result<(tokio::net::TcpStream, OwnedSemaphorePermit)> {
@@ -171,10 +179,13 @@ async fn accept(
         Ok(place) => place,
         Err(_) => {
             metrics.refused("connections");
-            tracing::warn!(
-                listener = name,
-                "as many connections as allowed are open (sidecar.maxConnections); others wait"
-            );
+            if full.is_none_or(|told| told.elapsed() > FULL_TOLD_EVERY) {
+                *full = Some(Instant::now());
+                tracing::warn!(
+                    listener = name,
+                    "as many connections as allowed are open (sidecar.maxConnections); others wait"
+                );
+            }
             places.clone().acquire_owned().await.map_err(io::Error::other)?
         }
     };
@@ -195,16 +206,20 @@ struct Server {
     name: &'static str,
     protocol: auto::Builder<TokioExecutor>,
     limits: ListenerLimits,
+    refusals: Refusals,
     router: Router,
     metrics: HttpMetrics,
     stop: CancellationToken,
 }
 
+/// What is buffered of a head before it is complete. The exact limit is the router's; hyper takes no less than 8 KiB.
+fn head_buffer(limits: &ListenerLimits) -> usize {
+    limits.header_bytes.saturating_mul(2).max(8192)
+}
+
 fn protocol(limits: &ListenerLimits) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    // The exact limit is the router's, which answers with a Status; this one bounds what is buffered before a head is complete.
-    // hyper takes no less than 8 KiB.
-    let buffer = limits.header_bytes.saturating_mul(2).max(8192);
+    let buffer = head_buffer(limits);
     builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(buffer).max_headers(MAX_HEADERS);
     builder
         .http2()
@@ -217,6 +232,17 @@ fn protocol(limits: &ListenerLimits) -> auto::Builder<TokioExecutor> {
 }
 
 impl Server {
+    fn new(
+        name: &'static str,
+        limits: ListenerLimits,
+        router: Router,
+        metrics: HttpMetrics,
+        stop: CancellationToken,
+    ) -> Self {
+        let refusals = Refusals::new(head_buffer(&limits), MAX_HEADERS);
+        Self { name, protocol: protocol(&limits), limits, refusals, router, metrics, stop }
+    }
+
     /// Serves one connection until it ends, expires, or the listener stops and its requests are answered.
     async fn connection<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, socket: T) {
         let activity = Activity::new(self.limits.deadlines);
@@ -226,10 +252,10 @@ impl Server {
             let answer = router.call(request.map(Body::new));
             async move {
                 let answer = answer.await?;
-                Ok::<_, Infallible>(answer.map(|body| Answering { body, _request: in_request }))
+                Ok::<_, Infallible>(answer.map(|body| Answering::new(body, in_request)))
             }
         });
-        let io = TokioIo::new(Watched { socket, activity: activity.clone() });
+        let io = TokioIo::new(Watched::new(socket, activity.clone(), self.refusals.clone()));
         let connection = self.protocol.serve_connection(io, service);
         tokio::pin!(connection);
         let mut stopping = false;
@@ -238,16 +264,20 @@ impl Server {
                 biased;
                 ended = &mut connection => {
                     if let Err(error) = ended {
+                        if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) {
+                            self.metrics.refused("malformed_head");
+                        }
                         tracing::debug!(listener = self.name, %error, "a connection broke");
                     }
                     return;
                 }
                 () = self.stop.cancelled(), if !stopping => {
                     stopping = true;
+                    activity.stop();
                     connection.as_mut().graceful_shutdown();
                 }
                 expired = activity.expired() => {
-                    if expired != Expired::Idle {
+                    if expired.is_refusal() {
                         self.metrics.refused(expired.reason());
                     }
                     tracing::debug!(listener = self.name, reason = expired.reason(), "a connection was cut");

@@ -6,22 +6,24 @@
 mod activity;
 mod admission;
 mod body;
+mod charged;
 pub(crate) mod listener;
 mod probes;
 mod problem;
 mod produce;
 mod produce_answer;
 mod produce_body;
+mod refusal;
 mod scalar;
 mod trace;
+mod watched;
 
 use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    extract::Request,
+    http::{Method, Uri},
     middleware,
-    response::IntoResponse as _,
     routing::{get, post},
 };
 pub(crate) use probes::HealthPages;
@@ -67,7 +69,7 @@ pub(crate) struct Edge {
     metrics: HttpMetrics,
     /// Requests that may be worked on at once.
     slots: Arc<Semaphore>,
-    /// Bytes of bodies in memory.
+    /// Bytes of bodies in memory, of requests and of answers.
     bodies: body::BodyMemory,
 }
 
@@ -89,6 +91,7 @@ pub(crate) fn data_router<S: Sink>(
     edge: &Arc<Edge>,
     produce: Option<Arc<ProduceEdge<S>>>,
     health: Option<HealthPages>,
+    metrics: Metrics,
 ) -> Router {
     let producers = match produce {
         Some(produce) => post(produce::handle::<S>).with_state((edge.clone(), produce)),
@@ -97,32 +100,24 @@ pub(crate) fn data_router<S: Sink>(
     let data = Router::new()
         .route("/producers/{topic}", producers)
         .layer(middleware::from_fn_with_state(edge.clone(), admission::admit));
-    let routes = match health {
-        Some(pages) => data.merge(health_routes(pages)),
-        None => data,
-    };
-    finish(edge, routes)
+    finish(edge, data.merge(probe_routes(health, metrics)))
 }
 
 /// The probes listener's routes: health and metrics, nothing else.
 pub(crate) fn probes_router(edge: &Arc<Edge>, health: Option<HealthPages>, metrics: Metrics) -> Router {
-    let routes = Router::new().route("/metrics", get(probes::metrics).with_state(metrics));
-    let routes = match health {
-        Some(pages) => routes.merge(health_routes(pages)),
-        None => routes,
-    };
-    finish(edge, routes)
+    finish(edge, probe_routes(health, metrics))
 }
 
-fn health_routes(pages: HealthPages) -> Router {
-    let service = format!("/health/{}", pages.service_id());
-    let admin = format!("/adm/health/{}", pages.service_id());
-    Router::new()
+fn probe_routes(health: Option<HealthPages>, metrics: Metrics) -> Router {
+    let routes = Router::new().route("/metrics", get(probes::metrics).with_state(metrics));
+    let Some(pages) = health else { return routes };
+    let health = Router::new()
         .route("/health/liveness", get(probes::liveness))
         .route("/health/readiness", get(probes::readiness))
-        .route(&service, get(probes::readiness))
-        .route(&admin, get(probes::readiness))
-        .with_state(pages)
+        // The service's id is any text: it is compared, never a part of a pattern.
+        .route("/health/{service}", get(probes::service))
+        .route("/adm/health/{service}", get(probes::service));
+    routes.merge(health.with_state(pages))
 }
 
 fn finish(edge: &Arc<Edge>, routes: Router) -> Router {
@@ -132,14 +127,20 @@ fn finish(edge: &Arc<Edge>, routes: Router) -> Router {
         .layer(middleware::from_fn_with_state(edge.clone(), admission::measure))
 }
 
-async fn unknown_path(request: Request) -> Problem {
-    let path = scalar::shortened(request.uri().path());
-    Problem::new(Fault::UnknownPath, format!("{path} is no path of this server"))
+async fn unknown_path(uri: Uri) -> Problem {
+    Problem::new(Fault::UnknownPath, format!("{} is no path of this server", shown(&uri)))
 }
 
-async fn method_not_allowed(request: Request) -> axum::response::Response {
-    let path = scalar::shortened(request.uri().path());
-    Problem::new(Fault::MethodNotAllowed, format!("{path} does not take {}", request.method())).into_response()
+async fn method_not_allowed(method: Method, uri: Uri) -> Problem {
+    Problem::new(Fault::MethodNotAllowed, format!("{} does not take {method}", shown(&uri)))
+}
+
+/// The path, or what a caller gave in its place.
+fn shown(uri: &Uri) -> String {
+    match uri.path() {
+        "" => scalar::shortened(&uri.to_string()),
+        path => scalar::shortened(path),
+    }
 }
 
 /// What the produce route does with a body before anything is sent: the records, and of each whether it fits its formats.

@@ -5,12 +5,12 @@
 use std::sync::Arc;
 
 use axum::{
-    extract::State,
-    http::{StatusCode, header},
+    extract::{Path, State, rejection::PathRejection},
+    http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 
-use super::problem::json;
+use super::{problem::json, unknown_path};
 use crate::{
     health::{Health, Word},
     telemetry::metrics::Metrics,
@@ -31,8 +31,8 @@ impl HealthPages {
         Self(Arc::new(Pages { health, service_id: service_id.into(), use_json }))
     }
 
-    pub(crate) fn service_id(&self) -> &str {
-        &self.0.service_id
+    fn is_ours(&self, service: &str) -> bool {
+        self.0.service_id == service
     }
 }
 
@@ -49,12 +49,30 @@ pub(crate) async fn readiness(State(pages): State<HealthPages>) -> Response {
     json(if snapshot.status == Word::Ok { 200 } else { 400 }, &snapshot)
 }
 
+/// The page under the service's own name.
+pub(crate) async fn service(
+    pages: State<HealthPages>,
+    service: Result<Path<String>, PathRejection>,
+    uri: Uri,
+) -> Response {
+    match service {
+        Ok(Path(service)) if pages.is_ours(&service) => readiness(pages).await,
+        Ok(_) | Err(_) => unknown_path(uri).await.into_response(),
+    }
+}
+
 /// As the old system: OK with 200, ERROR with 400.
 fn word(ok: bool) -> Response {
     if ok { "OK".into_response() } else { (StatusCode::BAD_REQUEST, "ERROR").into_response() }
 }
 
-pub(crate) async fn metrics(State(metrics): State<Metrics>) -> Response {
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], metrics.render()).into_response()
+/// Prometheus' text, or OpenMetrics for who asks for it.
+pub(crate) async fn metrics(State(metrics): State<Metrics>, headers: HeaderMap) -> Response {
+    let accepts = |value: &HeaderValue| value.to_str().is_ok_and(|text| text.contains("application/openmetrics-text"));
+    let (kind, text) = if headers.get_all(header::ACCEPT).iter().any(accepts) {
+        ("application/openmetrics-text; version=1.0.0; charset=utf-8", metrics.open_metrics())
+    } else {
+        ("text/plain; version=0.0.4; charset=utf-8", metrics.render())
+    };
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
 }

@@ -7,6 +7,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use bytes::Bytes;
 use serde::Serialize;
 
 /// Everything that can be wrong with a request, or with its processing.
@@ -16,8 +17,10 @@ use serde::Serialize;
 pub(crate) enum Fault {
     UnknownPath,
     MethodNotAllowed,
+    MalformedRequest,
     Internal,
     NotJson,
+    MediaType,
     Schema,
     MissingBody,
     InvalidFormat,
@@ -48,8 +51,10 @@ impl Fault {
         match self {
             Self::UnknownPath => (404, "ERR10007", "INVALID_REQUEST_PATH"),
             Self::MethodNotAllowed => (405, "ERR10008", "METHOD_NOT_ALLOWED"),
+            Self::MalformedRequest => (400, "ERR12608", "MALFORMED_REQUEST"),
             Self::Internal => (500, "ERR10010", "RUNTIME_EXCEPTION"),
             Self::NotJson => (400, "ERR10015", "CONTENT_TYPE_MISMATCH"),
+            Self::MediaType => (415, "ERR10015", "CONTENT_TYPE_MISMATCH"),
             Self::Schema => (400, "ERR11004", "VALIDATOR_SCHEMA"),
             Self::MissingBody => (400, "ERR11014", "VALIDATOR_REQUEST_BODY_MISSING"),
             Self::InvalidFormat => (400, "ERR12203", "INVALID_EMBEDDED_FORMAT"),
@@ -131,6 +136,14 @@ impl Problem {
     pub(crate) fn closing(mut self) -> Self {
         self.closes = true;
         self
+    }
+
+    /// The Status object alone, under the table's status.
+    pub(crate) fn status_text(&self) -> Bytes {
+        let (status_code, code, message) = self.fault.row();
+        let status =
+            Status::<()> { status_code, code, message, description: &self.description, severity: "ERROR", extra: None };
+        serde_json::to_vec(&status).unwrap_or_default().into()
     }
 
     /// The answer, with the fields of `extra` (a struct or a map) added to the Status object.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::{
     Extension,
     body::Body,
-    extract::{Path, State},
+    extract::{Path, State, rejection::PathRejection},
     http::{HeaderMap, HeaderName, header},
     response::{IntoResponse, Response},
 };
@@ -79,7 +79,7 @@ type ProduceState<S> = (Arc<Edge>, Arc<ProduceEdge<S>>);
 /// The handler. Dropping it after the body was parsed changes nothing for the records.
 pub(crate) async fn handle<S: Sink>(
     State((edge, produce)): State<ProduceState<S>>,
-    Path(topic): Path<String>,
+    topic: Result<Path<String>, PathRejection>,
     Extension(slot): Extension<Slot>,
     headers: HeaderMap,
     body: Body,
@@ -88,7 +88,9 @@ pub(crate) async fn handle<S: Sink>(
         Ok(response) => response,
         Err(problem) => {
             tracing::debug!(fault = ?problem.fault, status = problem.fault.status(), "produce request refused");
-            problem.into_response()
+            // The old system had no 415.
+            let compatible = produce.compatible_status && problem.fault == Fault::MediaType;
+            if compatible { problem.with_status(400) } else { problem }.into_response()
         }
     }
 }
@@ -96,11 +98,14 @@ pub(crate) async fn handle<S: Sink>(
 async fn answer<S: Sink>(
     edge: &Edge,
     produce: &ProduceEdge<S>,
-    topic: String,
+    topic: Result<Path<String>, PathRejection>,
     slot: Slot,
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
+    let Ok(Path(topic)) = topic else {
+        return Err(Problem::new(Fault::InvalidTopicName, "the topic in the path is no UTF-8 text").closing());
+    };
     if let Some(reason) = topic_name_fault(&topic) {
         return Err(
             Problem::new(Fault::InvalidTopicName, format!("topic {:?}: {reason}", scalar::shortened(&topic))).closing()
@@ -118,7 +123,8 @@ async fn answer<S: Sink>(
     }
     let key_format = parsed.key_format.unwrap_or(produce.key_format);
     let value_format = parsed.value_format.unwrap_or(produce.value_format);
-    refuse_schemas(parsed.schema_field, [("keyFormat", key_format), ("valueFormat", value_format)])?;
+    refuse_schema("keyFormat", key_format, parsed.key_schema_field.filter(|_| parsed.key_format.is_none()))?;
+    refuse_schema("valueFormat", value_format, parsed.value_schema_field.filter(|_| parsed.value_format.is_none()))?;
 
     let ids = RequestIds::of(headers);
     let common = Common {
@@ -140,34 +146,34 @@ async fn answer<S: Sink>(
 
 /// A page of another origin can post anything but JSON to a loopback address without asking; so JSON has to be declared.
 fn expect_json(headers: &HeaderMap) -> Result<(), Problem> {
+    let encoding = headers.get(header::CONTENT_ENCODING).map(|value| String::from_utf8_lossy(value.as_bytes()));
+    if let Some(encoding) = encoding.filter(|encoding| !encoding.eq_ignore_ascii_case("identity")) {
+        let description = format!("Content-Encoding {} is not understood", scalar::shortened(&encoding));
+        return Err(Problem::new(Fault::MediaType, description));
+    }
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let subtype = essence.strip_prefix("application/").unwrap_or_default();
     if subtype == "json" || subtype.ends_with("+json") {
         return Ok(());
     }
-    let got = if kind.is_empty() {
-        "no Content-Type".to_owned()
-    } else {
-        format!("Content-Type {}", scalar::shortened(kind))
-    };
-    Err(Problem::new(Fault::NotJson, format!("expected Content-Type application/json, got {got}")))
+    let got = if kind.is_empty() { "none".to_owned() } else { scalar::shortened(kind) };
+    Err(Problem::new(Fault::MediaType, format!("expected Content-Type application/json, got {got}")))
 }
 
-fn refuse_schemas(schema_field: Option<&str>, formats: [(&str, Format); 2]) -> Result<(), Problem> {
-    if let Some(field) = schema_field {
-        let description = format!("{field}: no schema registry is configured (schema.registry.url)");
-        return Err(Problem::new(Fault::NoRegistry, description));
-    }
-    for (field, format) in formats {
-        if matches!(format, Format::Avro | Format::JsonSchema | Format::Protobuf) {
-            let name = scalar::format_name(format);
-            let description =
-                format!("{field}: {name} needs a schema registry, and none is configured (schema.registry.url)");
-            return Err(Problem::new(Fault::NoRegistry, description));
+/// Keys or values that ask for a schema, by their format or by a field. A field beside a format that needs none says nothing.
+fn refuse_schema(format_field: &str, format: Format, schema_field: Option<&str>) -> Result<(), Problem> {
+    let asks = match (schema_field, format) {
+        (Some(field), _) => field.to_owned(),
+        (None, Format::Avro | Format::JsonSchema | Format::Protobuf) => {
+            format!("{format_field}: {}", scalar::format_name(format))
         }
-    }
-    Ok(())
+        (None, Format::Binary | Format::Json | Format::String) => return Ok(()),
+    };
+    let description = format!(
+        "{asks} needs a schema registry, and none is configured; there are the formats binary, json and string"
+    );
+    Err(Problem::new(Fault::NoRegistry, description))
 }
 
 /// The answer of the produce route where the producer is switched off.

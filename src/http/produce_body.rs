@@ -20,8 +20,9 @@ pub(crate) struct ProduceBody<'a> {
     pub(crate) records: Vec<NewRecord<'a>>,
     pub(crate) key_format: Option<Format>,
     pub(crate) value_format: Option<Format>,
-    /// The first field that asks for a schema, if there is one.
-    pub(crate) schema_field: Option<&'static str>,
+    /// The first field that asks for a schema of the keys, if there is one.
+    pub(crate) key_schema_field: Option<&'static str>,
+    pub(crate) value_schema_field: Option<&'static str>,
     pub(crate) atomic: bool,
 }
 
@@ -116,7 +117,12 @@ impl<'de> Visitor<'de> for BodySeed<'_> {
                 Some(schema_field) => {
                     let raw: &RawValue = map.next_value()?;
                     if raw.get() != "null" {
-                        body.schema_field.get_or_insert(schema_field);
+                        let side = if schema_field.starts_with("key") {
+                            &mut body.key_schema_field
+                        } else {
+                            &mut body.value_schema_field
+                        };
+                        side.get_or_insert(schema_field);
                     }
                 }
                 None => drop(map.next_value::<IgnoredAny>()?),

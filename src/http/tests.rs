@@ -76,7 +76,7 @@ fn fixture_with(settings: &Producer, in_flight: usize) -> Fixture {
     let flow = Flow::new(sink.clone(), None, encode, metrics.produce.clone());
     let produce = Arc::new(ProduceEdge::new(flow, settings, "com.networknt.kafka-sidecar-1.0.0"));
     let pages = HealthPages::new(health.clone(), "com.networknt.kafka-sidecar-1.0.0", false);
-    Fixture { router: data_router(&edge, Some(produce), Some(pages)), sink, metrics, health }
+    Fixture { router: data_router(&edge, Some(produce), Some(pages), metrics.clone()), sink, metrics, health }
 }
 
 fn fixture() -> Fixture {
@@ -185,7 +185,8 @@ async fn what_cannot_be_accepted_is_told_with_its_code_and_nothing_is_produced()
             "ERR12208",
             "valueFormat: avro needs a schema registry",
         ),
-        ("/producers/t", r#"{"keySchemaId":1,"records":[]}"#, 400, "ERR12208", "keySchemaId: no schema registry"),
+        ("/producers/t", r#"{"keySchemaId":1,"records":[]}"#, 400, "ERR12208", "keySchemaId needs a schema registry"),
+        ("/producers/%FF", r#"{"records":[{"value":1}]}"#, 400, "ERR30001", "the topic in the path is no UTF-8 text"),
         ("/producers/t", r#"{"atomic":true,"records":[{"value":1}]}"#, 400, "ERR12607", "atomic: "),
         ("/producers/a%20b", r#"{"records":[{"value":1}]}"#, 400, "ERR30001", "topic \"a b\": a topic's name has only"),
         (&long, r#"{"records":[{"value":1}]}"#, 400, "ERR30001", "topic \"xxx"),
@@ -209,9 +210,10 @@ async fn a_body_has_to_be_declared_as_json() {
         (Some("application/json"), 200),
         (Some("Application/JSON; charset=UTF-8"), 200),
         (Some("application/vnd.kafka.json.v2+json"), 200),
-        (Some("text/plain"), 400),
-        (Some("application/x-www-form-urlencoded"), 400),
-        (None, 400),
+        (Some("text/plain"), 415),
+        (Some("application/x-www-form-urlencoded"), 415),
+        (Some("application/jsonp"), 415),
+        (None, 415),
     ] {
         let mut request = axum::http::Request::post("/producers/t");
         if let Some(kind) = kind {
@@ -219,9 +221,101 @@ async fn a_body_has_to_be_declared_as_json() {
         }
         let response = fixture.send(request.body(Body::from(r#"{"records":[]}"#)).expect("request")).await;
         assert_eq!(response.status(), status, "{kind:?}");
-        if status == 400 {
+        if status == 415 {
             assert_eq!(parts(response).await.1["code"], "ERR10015");
         }
+    }
+    let compressed = axum::http::Request::post("/producers/t").header("Content-Type", "application/json");
+    let compressed =
+        compressed.header("Content-Encoding", "gzip").body(Body::from("{\"records\":[]}")).expect("request");
+    let (status, answer) = parts(fixture.send(compressed).await).await;
+    assert_eq!((status, &answer["description"]), (415, &Value::from("Content-Encoding gzip is not understood")));
+
+    let compatible = fixture_with(&Producer { compatible_status: true, ..producer() }, 16);
+    let request = axum::http::Request::post("/producers/t").body(Body::from("{}")).expect("request");
+    assert_eq!(compatible.send(request).await.status(), 400);
+}
+
+#[tokio::test]
+async fn a_schema_field_says_nothing_beside_a_format_that_needs_no_schema() {
+    let fixture = fixture();
+    for (body, status) in [
+        (r#"{"keySchemaId":1,"keyFormat":"STRING","records":[]}"#, 200),
+        (r#"{"keySchemaId":1,"valueFormat":"STRING","records":[]}"#, 400),
+        (r#"{"valueSchemaSubject":"s","valueFormat":1,"keyFormat":0,"records":[]}"#, 200),
+        (r#"{"valueSchema":"s","records":[]}"#, 400),
+        (r#"{"keyFormat":"avro","records":[]}"#, 400),
+    ] {
+        assert_eq!(fixture.post("/producers/t", body).await.0, status, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_method_that_is_not_taken_is_told_which_are() {
+    let fixture = fixture();
+    for (method, path, allow) in [
+        ("GET", "/producers/t", "POST"),
+        ("HEAD", "/producers/t", "POST"),
+        ("OPTIONS", "/producers/t", "POST"),
+        ("POST", "/health/readiness", "GET,HEAD"),
+        ("DELETE", "/metrics", "GET,HEAD"),
+    ] {
+        let request = axum::http::Request::builder().method(method).uri(path).body(Body::empty()).expect("request");
+        let response = fixture.send(request).await;
+        assert_eq!(response.status(), 405);
+        assert_eq!(response.headers()["allow"], allow, "{method} {path}");
+        if method != "HEAD" {
+            let description = parts(response).await.1["description"].clone();
+            assert_eq!(description, format!("{path} does not take {method}"));
+        }
+    }
+    let request = axum::http::Request::builder().method("CONNECT").uri("somewhere:443").body(Body::empty());
+    let (status, answer) = parts(fixture.send(request.expect("request")).await).await;
+    assert_eq!((status, &answer["description"]), (404, &Value::from("somewhere:443 is no path of this server")));
+}
+
+#[tokio::test]
+async fn any_service_id_has_its_health_page() {
+    for (id, path) in
+        [("liveness", "liveness"), ("a{b}*", "a%7Bb%7D*"), ("a/b", "a%2Fb"), (":x", ":x"), ("ü 1", "%C3%BC%201")]
+    {
+        let fixture = fixture();
+        let edge = Edge::new(
+            RequestLimits { body_bytes: 1, body_timeout: Duration::ZERO, header_bytes: 1000, records: 1 },
+            1,
+            Budget::new(1),
+            HttpMetrics::default(),
+        );
+        let pages = HealthPages::new(fixture.health.clone(), id, false);
+        fixture.health.gate("brokers").ok();
+        let fixture = Fixture { router: probes_router(&edge, Some(pages), fixture.metrics.clone()), ..fixture };
+        assert_eq!(fixture.get(&format!("/health/{path}")).await, (200, "OK".into()), "{id}");
+        assert_eq!(fixture.get(&format!("/adm/health/{path}")).await, (200, "OK".into()), "{id}");
+        assert_eq!(fixture.get("/health/other").await.0, 404);
+        assert_eq!(fixture.get("/health/%FF").await.0, 404);
+    }
+}
+
+#[tokio::test]
+async fn metrics_are_prometheus_text_unless_openmetrics_is_asked_for() {
+    let fixture = fixture();
+    for (accept, kind, end) in [
+        (None, "text/plain; version=0.0.4; charset=utf-8", ""),
+        (Some("text/plain"), "text/plain; version=0.0.4; charset=utf-8", ""),
+        (
+            Some("application/openmetrics-text;version=1.0.0;q=0.5,*/*;q=0.1"),
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            "# EOF\n",
+        ),
+    ] {
+        let mut request = axum::http::Request::get("/metrics");
+        if let Some(accept) = accept {
+            request = request.header("Accept", accept);
+        }
+        let response = fixture.send(request.body(Body::empty()).expect("request")).await;
+        assert_eq!(response.headers()["content-type"], kind);
+        let text = String::from_utf8(bytes_of(response).await.to_vec()).expect("text");
+        assert!(text.ends_with(end) && text.contains("# EOF") != end.is_empty(), "{text}");
     }
 }
 
@@ -340,7 +434,9 @@ async fn without_its_hook_the_producer_says_so() {
         Budget::new(1),
         HttpMetrics::default(),
     );
-    let fixture = Fixture { router: data_router::<MemorySink>(&edge, None, None), ..fixture() };
+    let fixture = fixture();
+    let router = data_router::<MemorySink>(&edge, None, None, fixture.metrics.clone());
+    let fixture = Fixture { router, ..fixture };
     let (status, answer) = fixture.post("/producers/t", "{}").await;
     assert_eq!((status, &answer["code"]), (400, &Value::from("ERR12216")));
     assert_eq!(fixture.get("/health/readiness").await.0, 404, "health is switched off too");

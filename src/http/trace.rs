@@ -28,12 +28,18 @@ impl RequestIds {
             let value = headers.get(name).and_then(|value| std::str::from_utf8(value.as_bytes()).ok());
             value.filter(|text| !text.is_empty()).map(str::to_owned)
         };
-        let bytes = |name: &HeaderName| headers.get(name).map(|value| Bytes::copy_from_slice(value.as_bytes()));
         let mut trace_context = Vec::new();
-        if let Some(parent) = bytes(&TRACEPARENT).filter(|parent| is_traceparent(parent)) {
-            trace_context.push((Bytes::from_static(b"traceparent"), Some(parent)));
-            if let Some(state) = bytes(&TRACESTATE).filter(|state| state.len() <= MAX_TRACESTATE_BYTES) {
-                trace_context.push((Bytes::from_static(b"tracestate"), Some(state)));
+        let mut parents = headers.get_all(&TRACEPARENT).iter();
+        // Two parents are none.
+        if let (Some(parent), None) = (parents.next(), parents.next())
+            && is_traceparent(parent.as_bytes())
+        {
+            let bytes = |value: &[u8]| Some(Bytes::copy_from_slice(value));
+            trace_context.push((Bytes::from_static(b"traceparent"), bytes(parent.as_bytes())));
+            let states: Vec<&[u8]> = headers.get_all(&TRACESTATE).iter().map(HeaderValue::as_bytes).collect();
+            let state = states.join(&b","[..]);
+            if !state.is_empty() && state.len() <= MAX_TRACESTATE_BYTES {
+                trace_context.push((Bytes::from_static(b"tracestate"), bytes(&state)));
             }
         }
         Self { correlation_id: text(&CORRELATION), traceability_id: text(&TRACEABILITY), trace_context }
@@ -98,6 +104,11 @@ mod tests {
         headers.insert(TRACEABILITY, HeaderValue::from_static(""));
         let ids = RequestIds::of(&headers);
         assert_eq!(ids.trace_context.len(), 2);
+        headers.append(TRACESTATE, HeaderValue::from_static("c=d"));
+        let ids = RequestIds::of(&headers);
+        assert_eq!(ids.trace_context.last().and_then(|(_, state)| state.as_deref()), Some(&b"a=b,c=d"[..]));
         assert_eq!((ids.correlation_id.as_deref(), ids.traceability_id), (Some("c"), None));
+        headers.append(TRACEPARENT, HeaderValue::from_static(parent));
+        assert_eq!(RequestIds::of(&headers).trace_context, [], "nobody can say which of two parents counts");
     }
 }

@@ -4,7 +4,10 @@
 
 use std::io::IsTerminal as _;
 
-use tracing_subscriber::{EnvFilter, util::TryInitError};
+use tracing_subscriber::{
+    EnvFilter,
+    util::{SubscriberInitExt as _, TryInitError},
+};
 
 use crate::config::settings::Logging;
 
@@ -17,12 +20,16 @@ pub(crate) enum LoggingError {
     Twice(#[from] TryInitError),
 }
 
+/// Starts logging as text on standard error, for commands whose standard output is for people.
+pub(crate) fn start_on_stderr(text: &str) -> Result<(), LoggingError> {
+    let builder = tracing_subscriber::fmt().with_env_filter(filter(text)?).with_writer(std::io::stderr);
+    builder.with_ansi(false).finish().try_init()?;
+    Ok(())
+}
+
 /// Starts logging for the whole process.
 pub(crate) fn start(settings: &Logging) -> Result<(), LoggingError> {
-    use tracing_subscriber::util::SubscriberInitExt as _;
-
-    let filter = EnvFilter::try_new(&settings.filter)
-        .map_err(|source| LoggingError::Filter { filter: settings.filter.clone(), source })?;
+    let filter = filter(&settings.filter)?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stdout);
     if settings.json {
         builder.json().flatten_event(true).with_current_span(true).with_span_list(false).finish().try_init()?;
@@ -31,6 +38,10 @@ pub(crate) fn start(settings: &Logging) -> Result<(), LoggingError> {
         builder.with_ansi(colours).finish().try_init()?;
     }
     Ok(())
+}
+
+fn filter(text: &str) -> Result<EnvFilter, LoggingError> {
+    EnvFilter::try_new(text).map_err(|source| LoggingError::Filter { filter: text.to_owned(), source })
 }
 
 #[cfg(test)]

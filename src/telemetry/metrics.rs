@@ -173,8 +173,13 @@ impl Metrics {
         registry.register_collector(Box::new(Scraped(source)));
     }
 
-    /// The OpenMetrics text.
+    /// Prometheus' text format, 0.0.4.
     pub(crate) fn render(&self) -> String {
+        classic(&self.open_metrics())
+    }
+
+    /// The OpenMetrics text, 1.0.0.
+    pub(crate) fn open_metrics(&self) -> String {
         let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         let mut text = String::with_capacity(8192);
         if encode(&mut text, &registry).is_err() {
@@ -182,6 +187,32 @@ impl Metrics {
         }
         text
     }
+}
+
+/// From OpenMetrics to the older format: there a counter's family is named like its samples, and nothing marks the end.
+fn classic(open_metrics: &str) -> String {
+    let mut text = String::with_capacity(open_metrics.len() + 1024);
+    // HELP stands before TYPE, which alone says that it is a counter.
+    let mut help: Option<(&str, &str)> = None;
+    for line in open_metrics.lines() {
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some("HELP"), Some(name), rest) => help = Some((name, rest.unwrap_or_default())),
+            (Some("#"), Some("TYPE"), Some(name), Some(kind)) => {
+                let suffix = if kind == "counter" { "_total" } else { "" };
+                if let Some((_, help)) = help.take().filter(|(of, _)| *of == name) {
+                    text.push_str(&format!("# HELP {name}{suffix} {help}\n"));
+                }
+                text.push_str(&format!("# TYPE {name}{suffix} {kind}\n"));
+            }
+            (Some("#"), ..) => {}
+            _ => {
+                text.push_str(line);
+                text.push('\n');
+            }
+        }
+    }
+    text
 }
 
 #[cfg(test)]
@@ -226,5 +257,40 @@ mod tests {
             assert!(text.lines().any(|found| found == line), "no line {line} in\n{text}");
         }
         assert_eq!(text.matches("# TYPE kafka_consumer_lag_records gauge").count(), 1);
+        assert!(text.contains(
+            "# HELP kafka_consumer_rebalances_total Rebalances\n# TYPE kafka_consumer_rebalances_total counter\n"
+        ));
+        assert!(!text.contains("# EOF") && metrics.open_metrics().ends_with("# EOF\n"));
+        valid(&text);
+    }
+
+    /// Every sample stands under the HELP and TYPE of its own family, every family once, no number twice.
+    fn valid(text: &str) {
+        let (mut family, mut kind) = ("", "");
+        let (mut families, mut samples) = (std::collections::BTreeSet::new(), std::collections::BTreeSet::new());
+        for line in text.lines() {
+            match line.split(' ').collect::<Vec<_>>().as_slice() {
+                ["#", "HELP", name, words @ ..] => {
+                    assert!(!words.is_empty() && families.insert(*name), "{line}");
+                    family = name;
+                }
+                ["#", "TYPE", name, found] => {
+                    assert!(*name == family && ["counter", "gauge", "histogram"].contains(found), "{line}");
+                    kind = found;
+                }
+                _ => {
+                    let (sample, value) = line.rsplit_once(' ').expect("a value");
+                    assert!(value.parse::<f64>().is_ok() && samples.insert(sample), "{line}");
+                    let name = sample.split('{').next().unwrap_or_default();
+                    let suffix = name.strip_prefix(family).unwrap_or_else(|| panic!("{line} below {family}"));
+                    assert!(
+                        suffix.is_empty() || (kind == "histogram" && ["_bucket", "_sum", "_count"].contains(&suffix)),
+                        "{line}"
+                    );
+                    assert!(kind != "counter" || name.ends_with("_total"), "{line}");
+                }
+            }
+        }
+        assert!(!samples.is_empty());
     }
 }

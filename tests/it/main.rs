@@ -1,6 +1,9 @@
 //! Integration tests: one binary.
 
+mod behaviour;
 mod client;
+mod group;
 mod layers;
 mod sidecar;
 mod support;
+mod witness;

@@ -14,12 +14,13 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 pub use backoff::Backoff;
+use bytes::BytesMut;
 pub use coordinators::CoordinatorError;
 use coordinators::Coordinators;
 use kafka_protocol::{messages::FindCoordinatorRequest, protocol::Request};
@@ -34,7 +35,7 @@ use crate::{
     connection::{
         Answer, ApiVersions, BoxFuture, Connection, ConnectionConfig, Connector, RequestError, RequestErrorKind, frame,
     },
-    message,
+    message::{self, EncodeError},
 };
 
 /// A broker's id. The bootstrap servers, before they are known by their ids, are -2, -3, …
@@ -104,6 +105,8 @@ pub(crate) struct Inner {
     coordinators: Coordinators,
     tickets: AtomicU64,
     refresh: Notify,
+    /// A topic is watched that was never asked for: the next refresh is not put off.
+    new_topic: AtomicBool,
     /// Where the next question to any broker starts, so that one broker does not get them all.
     turn: AtomicU64,
     trouble: watch::Sender<Option<Arc<str>>>,
@@ -140,6 +143,7 @@ impl Cluster {
             coordinators: Coordinators::default(),
             tickets: AtomicU64::new(0),
             refresh: Notify::new(),
+            new_topic: AtomicBool::new(false),
             turn: AtomicU64::new(0),
             trouble: watch::Sender::new(None),
             tracker: tracker.clone(),
@@ -191,6 +195,7 @@ impl Cluster {
         }
         drop(watched);
         if news {
+            self.0.new_topic.store(true, Ordering::Release);
             self.request_refresh();
         }
     }
@@ -199,7 +204,8 @@ impl Cluster {
         self.0.watched.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 
-    /// Asks for a new picture soon. Many askers make one request, at least `retry.backoff.ms` after the last.
+    /// Asks for a new picture soon. Many askers make one request, at least `retry.backoff.ms` after the last (at once where a
+    /// topic is asked for the first time).
     pub fn request_refresh(&self) {
         self.0.tickets.fetch_add(1, Ordering::AcqRel);
         self.0.refresh.notify_one();
@@ -227,33 +233,26 @@ impl Cluster {
         R: Request + 'static,
         R::Response: Throttled + Send,
     {
-        let sent = self.send::<R>(node, purpose, timeout, true, build);
+        let encode = |version, client_id: &str| message::encode_request(&build(version), version, 0, client_id);
+        let sent =
+            self.send(node, purpose, timeout, Call { api_key: R::KEY, expects_answer: true, topic_ids: true }, encode);
         Box::pin(async move {
             let (connection, answer) = sent?;
-            let answer = answer.await?.ok_or_else(|| {
-                let cause = "an answer was expected";
-                RequestError::unknown(RequestErrorKind::Closed {
-                    address: connection.address().clone(),
-                    cause: cause.into(),
-                })
-            })?;
+            let answer = answer.await?.ok_or_else(|| connection.unanswered())?;
             decode::<R>(&connection, answer)
         })
     }
 
-    /// Like [`Cluster::call`], for answers that are read elsewhere, or (`expects_answer: false`) not given at all.
-    pub(crate) fn call_raw<R>(
+    /// Like [`Cluster::call`], for requests that are written and answers that are read elsewhere, or not given at all.
+    pub(crate) fn call_raw(
         &self,
         node: NodeId,
         purpose: Purpose,
         timeout: Duration,
-        expects_answer: bool,
-        build: impl FnOnce(i16) -> R + Send + 'static,
-    ) -> BoxFuture<Result<(Connection, Option<Answer>), RequestError>>
-    where
-        R: Request + 'static,
-    {
-        let sent = self.send::<R>(node, purpose, timeout, expects_answer, build);
+        call: Call,
+        encode: impl FnOnce(i16, &str) -> Result<BytesMut, EncodeError> + Send + 'static,
+    ) -> BoxFuture<Result<(Connection, Option<Answer>), RequestError>> {
+        let sent = self.send(node, purpose, timeout, call, encode);
         Box::pin(async move {
             let (connection, answer) = sent?;
             let answer = answer.await?;
@@ -261,21 +260,23 @@ impl Cluster {
         })
     }
 
-    fn send<R: Request + 'static>(
+    /// `encode` is told the version and our client id; the correlation id is 0.
+    fn send(
         &self,
         node: NodeId,
         purpose: Purpose,
         timeout: Duration,
-        expects_answer: bool,
-        build: impl FnOnce(i16) -> R + Send + 'static,
+        call: Call,
+        encode: impl FnOnce(i16, &str) -> Result<BytesMut, EncodeError> + Send + 'static,
     ) -> Result<Sent, RequestError> {
         let broker = self.broker(node).ok_or_else(|| RequestError::not_sent(RequestErrorKind::UnknownBroker(node)))?;
         let connection = self.0.pool.get(node, purpose, &broker);
         let (client_id, address) = (self.0.client_id.clone(), connection.address().clone());
-        let api = message::api_name(R::KEY);
-        let build =
-            Box::new(move |versions: &ApiVersions| frame(versions, api, &address, &client_id, expects_answer, build));
-        let answer = connection.submit(api, timeout, build);
+        let Call { api_key, expects_answer, topic_ids } = call;
+        let build = Box::new(move |versions: &ApiVersions| {
+            frame(versions, api_key, &address, expects_answer, topic_ids, |version| encode(version, &client_id))
+        });
+        let answer = connection.submit(message::api_name(api_key), timeout, build);
         Ok((connection, Box::pin(answer)))
     }
 
@@ -366,6 +367,15 @@ impl Cluster {
             }
         });
     }
+}
+
+/// What is to be known of a request before it is written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Call {
+    pub(crate) api_key: i16,
+    pub(crate) expects_answer: bool,
+    /// The ids of all its topics are known (Produce and Fetch name topics by name where they are not).
+    pub(crate) topic_ids: bool,
 }
 
 type Sent = (Connection, BoxFuture<Result<Option<Answer>, RequestError>>);

@@ -33,10 +33,15 @@ pub(super) async fn run(cluster: Cluster, cancel: CancellationToken) {
             () = cluster.0.refresh.notified() => {}
             () = tokio::time::sleep_until(old) => {}
         }
-        if let Some(last) = last
-            && wait(&cancel, (last + config.retry_backoff).saturating_duration_since(Instant::now())).await
-        {
-            return;
+        // Not too soon after the last, but for a topic that is asked for the first time.
+        let not_before = last.map_or_else(Instant::now, |last| last + config.retry_backoff);
+        while !cluster.0.new_topic.swap(false, Ordering::AcqRel) && not_before > Instant::now() {
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => return,
+                () = cluster.0.refresh.notified() => {}
+                () = tokio::time::sleep_until(not_before) => {}
+            }
         }
         loop {
             let ticket = cluster.0.tickets.load(Ordering::Acquire);

@@ -24,7 +24,6 @@ throttled!(
     DescribeClusterResponse,
     DescribeConfigsResponse,
     DescribeGroupsResponse,
-    FetchResponse,
     FindCoordinatorResponse,
     HeartbeatResponse,
     InitProducerIdResponse,
@@ -36,6 +35,5 @@ throttled!(
     OffsetCommitResponse,
     OffsetFetchResponse,
     OffsetForLeaderEpochResponse,
-    ProduceResponse,
     SyncGroupResponse,
 );

@@ -52,9 +52,9 @@ pub struct Answer {
 
 /// A request's bytes: the header with correlation id 0, then the body, without the length prefix.
 pub(crate) struct Frame {
+    pub(crate) api_key: i16,
     pub(crate) version: i16,
     pub(crate) bytes: BytesMut,
-    pub(crate) response_header_version: i16,
     pub(crate) expects_answer: bool,
 }
 
@@ -158,6 +158,12 @@ impl Connection {
             let mut muted = self.state.muted_until.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             *muted = Some(muted.map_or(until, |other| other.max(until)));
         }
+    }
+
+    /// No answer to a request that expected one.
+    pub(crate) fn unanswered(&self) -> RequestError {
+        let (address, cause) = (self.state.address.clone(), "an answer was expected".into());
+        RequestError::unknown(RequestErrorKind::Closed { address, cause })
     }
 
     fn cause(&self) -> RequestErrorKind {

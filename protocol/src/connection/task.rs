@@ -8,6 +8,7 @@
 use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::ApiKey;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf},
     sync::{mpsc, oneshot},
@@ -20,12 +21,14 @@ use super::{
     inbox::{Inbox, Next},
     versions::{self, Negotiation},
 };
-use crate::message::{self, DecodeError};
+use crate::message::{self, DecodeError, Direction, EncodeError, Reason};
 
 /// No further request is taken while so many bytes wait to be written.
 const OUTBOX_BYTES: usize = 256 * 1024;
 /// A negotiation takes at most so many ApiVersions requests.
 const NEGOTIATION_TRIES: usize = 3;
+
+const API_VERSIONS: i16 = ApiKey::ApiVersions as i16;
 
 type Reply = oneshot::Sender<Result<Option<Answer>, RequestError>>;
 
@@ -41,9 +44,9 @@ pub(super) struct Task {
 /// A request that was queued for writing and not answered.
 struct InFlight {
     api: &'static str,
+    api_key: i16,
     version: i16,
     correlation_id: i32,
-    response_header_version: i16,
     expects_answer: bool,
     deadline: Instant,
     timeout: Duration,
@@ -113,12 +116,11 @@ impl Task {
         stream: &mut Box<dyn Stream>,
         inbox: &mut Inbox,
     ) -> Result<ApiVersions, RequestErrorKind> {
-        let mut version =
-            message::supported(kafka_protocol::messages::ApiKey::ApiVersions as i16).map_or(0, |range| *range.end());
+        let mut version = message::supported(API_VERSIONS).map_or(0, |range| *range.end());
         for correlation_id in 0..NEGOTIATION_TRIES {
             let request =
                 message::encode_request(&versions::request(), version, correlation_id as i32, &self.config.client_id)
-                    .map_err(|error| RequestErrorKind::Encode { api: "ApiVersions", cause: error.to_string().into() })?;
+                    .map_err(|error| RequestErrorKind::Encode { api: "ApiVersions", cause: error.reason.into() })?;
             let io = |error: io::Error| self.unreachable(format!("ApiVersions: {error}"));
             let mut frame = BytesMut::with_capacity(request.len() + 4);
             frame.put_u32(request.len() as u32);
@@ -126,7 +128,8 @@ impl Task {
             stream.write_all(&frame).await.map_err(io)?;
             stream.flush().await.map_err(io)?;
             let body = self.read_frame(stream, inbox).await?;
-            let body = strip_header(body, correlation_id as i32, 0).map_err(|error| self.not_kafka(error))?;
+            let body = strip_header(body, API_VERSIONS, version, correlation_id as i32)
+                .map_err(|error| self.not_kafka(error))?;
             match versions::read(version, body).map_err(|error| self.not_kafka(error))? {
                 Negotiation::Done(versions) => return Ok(versions),
                 Negotiation::Again(lower) => version = lower,
@@ -263,7 +266,7 @@ impl<'a> Socket<'a> {
             let _ = reply.send(Err(RequestError::not_sent(RequestErrorKind::Timeout { api, address, timeout })));
             return;
         }
-        let Frame { version, mut bytes, response_header_version, expects_answer } = match build(&self.versions) {
+        let Frame { api_key, version, mut bytes, expects_answer } = match build(&self.versions) {
             Ok(frame) => frame,
             Err(kind) => {
                 let _ = reply.send(Err(RequestError::not_sent(kind)));
@@ -284,9 +287,9 @@ impl<'a> Socket<'a> {
         self.outbox.extend_from_slice(&bytes);
         self.in_flight.push_back(InFlight {
             api,
+            api_key,
             version,
             correlation_id,
-            response_header_version,
             expects_answer,
             deadline,
             timeout,
@@ -335,7 +338,7 @@ impl<'a> Socket<'a> {
             return Err(self.closed("the broker sent an answer that nobody asked for"));
         };
         let Some(request) = self.in_flight.remove(position) else { return Ok(()) };
-        match strip_header(frame, request.correlation_id, request.response_header_version) {
+        match strip_header(frame, request.api_key, request.version, request.correlation_id) {
             Ok(body) => {
                 let _ = request.reply.send(Ok(Some(Answer { version: request.version, body })));
                 Ok(())
@@ -374,27 +377,34 @@ fn refused(state: &State, announced: i32, config: &ConnectionConfig) -> RequestE
 }
 
 /// The body behind a response header, whose correlation id must be the one asked for.
-fn strip_header(mut frame: Bytes, correlation_id: i32, header_version: i16) -> Result<Bytes, DecodeError> {
-    let answered = message::decode_response_header(&mut frame, header_version)?;
-    if answered != correlation_id {
-        return Err(DecodeError::correlation(correlation_id, answered));
+fn strip_header(mut frame: Bytes, api_key: i16, version: i16, correlation_id: i32) -> Result<Bytes, DecodeError> {
+    let answered = message::decode_response_header(api_key, version, &mut frame)?;
+    if answered == correlation_id {
+        return Ok(frame);
     }
-    Ok(frame)
+    Err(DecodeError {
+        api: message::api_name(api_key),
+        version,
+        direction: Direction::Response,
+        field: "correlation_id".to_owned(),
+        reason: Reason::Correlation { expected: correlation_id, answered },
+    })
 }
 
-/// The bytes of a request in the highest common version.
-pub(crate) fn frame<R: kafka_protocol::protocol::Request>(
+/// The bytes of a request in the highest common version, which `encode` writes. `topic_ids`: the ids of all its topics are
+/// known.
+pub(crate) fn frame(
     versions: &ApiVersions,
-    api: &'static str,
+    api_key: i16,
     address: &Arc<str>,
-    client_id: &str,
     expects_answer: bool,
-    build: impl FnOnce(i16) -> R,
+    topic_ids: bool,
+    encode: impl FnOnce(i16) -> Result<BytesMut, EncodeError>,
 ) -> Result<Frame, RequestErrorKind> {
-    let version =
-        versions.pick(R::KEY).ok_or_else(|| RequestErrorKind::UnsupportedVersion { api, address: address.clone() })?;
-    let bytes = message::encode_request(&build(version), version, 0, client_id)
-        .map_err(|error| RequestErrorKind::Encode { api, cause: error.to_string().into() })?;
-    let response_header_version = <R::Response as kafka_protocol::protocol::HeaderVersion>::header_version(version);
-    Ok(Frame { version, bytes, response_header_version, expects_answer })
+    let api = message::api_name(api_key);
+    let version = versions
+        .pick(api_key, topic_ids)
+        .ok_or_else(|| RequestErrorKind::UnsupportedVersion { api, address: address.clone() })?;
+    let bytes = encode(version).map_err(|error| RequestErrorKind::Encode { api, cause: error.reason.into() })?;
+    Ok(Frame { api_key, version, bytes, expects_answer })
 }

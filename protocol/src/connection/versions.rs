@@ -33,12 +33,13 @@ pub(super) enum Negotiation {
 
 impl ApiVersions {
     /// The highest version that both sides speak. Produce and Fetch stay below their topic-id versions where the broker's
-    /// metadata tells no topic ids.
-    pub fn pick(&self, api: i16) -> Option<i16> {
+    /// metadata tells no topic ids, and where we do not know those of the request (`topic_ids`): what we know may be of an
+    /// older broker of the cluster.
+    pub fn pick(&self, api: i16, topic_ids: bool) -> Option<i16> {
         let &(min, max) = self.ranges.get(&api)?;
-        let topic_ids =
+        let tells_ids =
             self.ranges.get(&(ApiKey::Metadata as i16)).is_some_and(|range| range.1 >= METADATA_WITH_TOPIC_IDS);
-        message::negotiate(api, min, max, topic_ids)
+        message::negotiate(api, min, max, tells_ids && topic_ids)
     }
 
     fn from_answer(answer: &ApiVersionsResponse) -> Self {
@@ -54,21 +55,22 @@ pub(super) fn request() -> ApiVersionsRequest {
 }
 
 /// Reads the answer to a request in `version`. A broker that does not know that version answers in version 0, and may name
-/// nothing but the ApiVersions API itself.
+/// nothing but the ApiVersions API itself, or nothing at all.
 pub(super) fn read(version: i16, body: Bytes) -> Result<Negotiation, DecodeError> {
-    let unsupported = body.first_chunk::<2>().map(|code| ErrorCode(i16::from_be_bytes(*code)));
-    if unsupported == Some(ErrorCode::UNSUPPORTED_VERSION) && version > 0 {
-        let key = ApiKey::ApiVersions as i16;
-        let known = message::decode_response::<ApiVersionsRequest>(0, body)
-            .ok()
-            .and_then(|answer| answer.api_keys.iter().find(|api| api.api_key == key).map(|api| api.max_version));
-        return Ok(Negotiation::Again(known.unwrap_or(0).clamp(0, version - 1)));
+    let code = body.first_chunk::<2>().map(|code| ErrorCode(i16::from_be_bytes(*code)));
+    let unsupported = code == Some(ErrorCode::UNSUPPORTED_VERSION) && version > 0;
+    match message::decode_response::<ApiVersionsRequest>(version, body) {
+        Ok(answer) if unsupported => {
+            let own = answer.api_keys.iter().find(|api| api.api_key == ApiKey::ApiVersions as i16);
+            Ok(Negotiation::Again(own.map_or(0, |api| api.max_version).clamp(0, version - 1)))
+        }
+        Err(_) if unsupported => Ok(Negotiation::Again(0)),
+        Ok(answer) => Ok(match ErrorCode(answer.error_code) {
+            ErrorCode::NONE => Negotiation::Done(ApiVersions::from_answer(&answer)),
+            code => Negotiation::Refused(code),
+        }),
+        Err(error) => Err(error),
     }
-    let answer = message::decode_response::<ApiVersionsRequest>(version, body)?;
-    Ok(match ErrorCode(answer.error_code) {
-        ErrorCode::NONE => Negotiation::Done(ApiVersions::from_answer(&answer)),
-        code => Negotiation::Refused(code),
-    })
 }
 
 #[cfg(test)]

@@ -5,10 +5,9 @@ use std::{
     sync::Arc,
 };
 
-use bytes::Bytes;
 use kafka_protocol::{
     messages::{
-        BrokerId, FetchRequest, FetchResponse, TopicName,
+        ApiKey, BrokerId, FetchRequest, TopicName,
         fetch_request::{FetchPartition, FetchTopic, ForgottenTopic},
     },
     protocol::StrBytes,
@@ -20,10 +19,10 @@ use super::{
     session::{Key, Plan},
 };
 use crate::{
-    cluster::{Broker, Cluster, NodeId, Purpose},
+    cluster::{Broker, Call, Cluster, NodeId, Purpose},
     connection::{BoxFuture, RequestError},
     error_code::ErrorCode,
-    record::AbortedTransaction,
+    message::{self, CurrentLeader, FetchResponse, FetchedPartition, TopicKey},
 };
 
 /// Topics travel by id from this version on.
@@ -36,21 +35,8 @@ pub(super) struct FetchAnswer {
     pub(super) session_id: i32,
     /// Bytes of records in it.
     pub(super) bytes: usize,
-    pub(super) partitions: Vec<FetchedPartition>,
+    pub(super) partitions: Vec<(Key, FetchedPartition)>,
     endpoints: BTreeMap<NodeId, Broker>,
-}
-
-pub(super) struct FetchedPartition {
-    pub(super) key: Key,
-    pub(super) code: ErrorCode,
-    pub(super) high_watermark: i64,
-    pub(super) last_stable_offset: i64,
-    pub(super) aborted: Vec<AbortedTransaction>,
-    /// Epoch and offset up to which the logs agree, if they do not agree at our position.
-    pub(super) diverging: Option<(i32, i64)>,
-    pub(super) records: Bytes,
-    /// Leader and epoch, where the broker tells a newer one (KIP-951).
-    leader: Option<(NodeId, i32)>,
 }
 
 /// A newer leader, as [`Cluster::apply_leader_hint`] takes it.
@@ -58,10 +44,10 @@ pub(super) type LeaderHint = (Arc<str>, i32, NodeId, i32, Option<(NodeId, Broker
 
 impl FetchAnswer {
     pub(super) fn leader_hints(&self) -> Vec<LeaderHint> {
-        let hints = self.partitions.iter().filter_map(|partition| {
-            let (leader, epoch) = partition.leader?;
+        let hints = self.partitions.iter().filter_map(|(key, partition)| {
+            let CurrentLeader { leader, epoch } = partition.current_leader?;
             let endpoint = self.endpoints.get(&leader).map(|broker| (leader, broker.clone()));
-            Some((partition.key.0.clone(), partition.key.1, leader, epoch, endpoint))
+            Some((key.0.clone(), key.1, leader, epoch, endpoint))
         });
         hints.collect()
     }
@@ -78,11 +64,19 @@ pub(super) fn ask(
 ) -> BoxFuture<Result<FetchAnswer, RequestError>> {
     let timeout = config.request_timeout + config.fetch_max_wait;
     let config = config.clone();
-    let asked = cluster
-        .call::<FetchRequest>(leader, Purpose::Fetch(socket), timeout, move |version| request(version, &config, plan));
+    let topic_ids = names.iter().all(|(id, _)| !id.is_nil()) && plan.forget.iter().all(|(_, id)| !id.is_nil());
+    let call = Call { api_key: ApiKey::Fetch as i16, expects_answer: true, topic_ids };
+    let encode = move |version, client_id: &str| {
+        message::encode_request(&request(version, &config, plan), version, 0, client_id)
+    };
+    let asked = cluster.call_raw(leader, Purpose::Fetch(socket), timeout, call, encode);
     Box::pin(async move {
-        let (version, answer) = asked.await?;
-        Ok(read(version, answer, &names))
+        let (connection, answer) = asked.await?;
+        let answer = answer.ok_or_else(|| connection.unanswered())?;
+        let response = FetchResponse::decode(answer.version, &answer.body)
+            .map_err(|error| RequestError::undecodable(connection.address(), error))?;
+        connection.throttle(response.throttle_time_ms);
+        Ok(by_name(response, &names))
     })
 }
 
@@ -140,44 +134,28 @@ fn request(version: i16, config: &ConsumerConfig, plan: Plan) -> FetchRequest {
     request
 }
 
-fn read(version: i16, answer: FetchResponse, names: &BTreeSet<(Uuid, Arc<str>)>) -> FetchAnswer {
+/// What is of no topic that was asked for is left out.
+fn by_name(response: FetchResponse, names: &BTreeSet<(Uuid, Arc<str>)>) -> FetchAnswer {
     let mut read = FetchAnswer {
-        error: ErrorCode(answer.error_code),
-        session_id: answer.session_id,
+        error: response.error,
+        session_id: response.session_id,
         bytes: 0,
         partitions: Vec::new(),
         endpoints: BTreeMap::new(),
     };
-    for endpoint in &answer.node_endpoints {
+    for endpoint in response.node_endpoints {
         if let Ok(port) = u16::try_from(endpoint.port) {
-            let broker = Broker { host: endpoint.host.as_str().into(), port, rack: None };
-            read.endpoints.insert(endpoint.node_id.0, broker);
+            read.endpoints.insert(endpoint.node, Broker { host: endpoint.host.into(), port, rack: None });
         }
     }
-    for topic in answer.responses {
-        let found = names.iter().find(|(id, name)| {
-            if version >= BY_TOPIC_ID { *id == topic.topic_id } else { **name == *topic.topic.as_str() }
+    for partition in response.partitions {
+        let found = names.iter().find(|(id, name)| match &partition.topic {
+            TopicKey::Id(told) => id == told,
+            TopicKey::Name(told) => **name == **told,
         });
-        let Some((_, name)) = found else { continue };
-        for partition in topic.partitions {
-            let records = partition.records.unwrap_or_default();
-            read.bytes += records.len();
-            let diverging = &partition.diverging_epoch;
-            let leader = &partition.current_leader;
-            let aborted = partition.aborted_transactions.unwrap_or_default();
-            read.partitions.push(FetchedPartition {
-                key: (name.clone(), partition.partition_index),
-                code: ErrorCode(partition.error_code),
-                high_watermark: partition.high_watermark,
-                last_stable_offset: partition.last_stable_offset,
-                aborted: aborted
-                    .iter()
-                    .map(|one| AbortedTransaction { producer_id: one.producer_id.0, first_offset: one.first_offset })
-                    .collect(),
-                diverging: Some((diverging.epoch, diverging.end_offset)).filter(|(_, end)| *end >= 0),
-                records,
-                leader: Some((leader.leader_id.0, leader.leader_epoch)).filter(|(node, _)| *node >= 0),
-            });
+        if let Some((_, name)) = found {
+            read.bytes += partition.records.len();
+            read.partitions.push(((name.clone(), partition.partition), partition));
         }
     }
     read

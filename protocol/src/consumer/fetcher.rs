@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     ConsumerConfig, Fault, FaultKind, Lease, OffsetReset,
-    fetch::{self, FetchAnswer, FetchedPartition},
+    fetch::{self, FetchAnswer},
     lookup::{self, Found, ToCheck},
     position::{self, FetchError, Phase, Position, Validation},
     session::{FetchSession, Key, Wanted},
@@ -30,7 +30,8 @@ use crate::{
     cluster::{Backoff, Cluster, Metadata, NodeId},
     connection::{BoxFuture, RequestError, RequestErrorKind},
     error_code::ErrorCode,
-    record::{AbortedTransactions, Batches, ControlType, RawBatch},
+    message::{DivergingEpoch, FetchedPartition},
+    record::{AbortedTransactions, BatchError, Batches, RawBatch},
 };
 
 /// Sockets (and sessions) per broker.
@@ -479,10 +480,9 @@ impl Fetcher {
         } else {
             memory.shrink(whole);
         }
-        for fetched in answer.partitions {
-            let key = fetched.key.clone();
+        for (key, fetched) in answer.partitions {
             if asked.contains_key(&key) {
-                self.take_partition(node, source, fetched, whole, &mut memory);
+                self.take_partition(node, source, key, fetched, whole, &mut memory);
             }
         }
     }
@@ -532,20 +532,20 @@ impl Fetcher {
         &mut self,
         node: NodeId,
         source: usize,
+        key: Key,
         fetched: FetchedPartition,
         whole: usize,
         memory: &mut Reservation,
     ) {
-        let key = fetched.key.clone();
         let Some(Phase::Fetching(position)) = self.partitions.get(&key).map(|partition| partition.phase) else {
             return;
         };
-        if let Some((epoch, end)) = fetched.diverging {
-            self.truncated(&key, position, Position { offset: end, epoch });
+        if let Some(DivergingEpoch { epoch, end_offset }) = fetched.diverging_epoch {
+            self.truncated(&key, position, Position { offset: end_offset, epoch });
             return;
         }
-        if !fetched.code.is_none() {
-            self.fetch_failed(node, source, &key, position, fetched.code);
+        if !fetched.error.is_none() {
+            self.fetch_failed(node, source, &key, position, fetched.error);
             return;
         }
         let Some(partition) = self.partitions.get_mut(&key) else { return };
@@ -564,7 +564,9 @@ impl Fetcher {
         };
         let share = if share.bytes() < size { self.budget.charge(size) } else { share };
         let mut walk = Walk {
-            aborted: AbortedTransactions::new(fetched.aborted.clone()),
+            aborted: AbortedTransactions::new(
+                fetched.aborted_transactions.iter().map(|aborted| (aborted.producer_id, aborted.first_offset)),
+            ),
             read_committed: matches!(self.config.isolation, super::Isolation::ReadCommitted),
             check_crcs: self.config.check_crcs,
             end: if matches!(self.config.isolation, super::Isolation::ReadCommitted) {
@@ -672,17 +674,15 @@ impl Walk {
                 Ok(batch) => batch,
                 Err(error) => return Some((self.position.offset, FaultKind::CorruptBatch(error.to_string()))),
             };
+            let visible = match self.check(&batch) {
+                Ok(visible) => visible,
+                Err(error) => return Some((batch.header.base_offset, FaultKind::CorruptBatch(error.to_string()))),
+            };
             if batch.header.last_offset() < self.position.offset {
                 continue;
             }
-            if self.check_crcs
-                && let Err(error) = batch.verify_crc()
-            {
-                return Some((batch.header.base_offset, FaultKind::CorruptBatch(error.to_string())));
-            }
             let (offset, next_offset) = (self.position.offset, batch.header.next_offset());
             let epoch = batch.header.partition_leader_epoch;
-            let visible = self.is_visible(&batch);
             self.position = Position { offset: next_offset, epoch };
             let bytes = if visible { batch.bytes.len() } else { 0 };
             partition.feed.buffered.fetch_add(bytes, Ordering::AcqRel);
@@ -701,14 +701,12 @@ impl Walk {
         None
     }
 
-    fn is_visible(&mut self, batch: &RawBatch) -> bool {
-        if batch.header.is_control() {
-            if let Ok(ControlType::Abort) = batch.control_type() {
-                self.aborted.ended(batch.header.producer_id);
-            }
-            return false;
+    /// Whether the application is to see the batch. Asked of every batch: a marker speaks of those after it.
+    fn check(&mut self, batch: &RawBatch) -> Result<bool, BatchError> {
+        if self.check_crcs {
+            batch.verify_crc()?;
         }
-        !(self.read_committed && self.aborted.hides(&batch.header))
+        Ok(!if self.read_committed { self.aborted.skips(batch)? } else { batch.header.is_control() })
     }
 }
 

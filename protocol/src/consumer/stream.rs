@@ -191,7 +191,7 @@ impl PartitionStream {
 
 /// Walks all records once, so that whoever gets them meets no broken one half-way.
 fn check_all(records: Records) -> Result<Records, BatchError> {
-    for record in records.iter() {
+    for record in &records {
         record?;
     }
     Ok(records)
@@ -199,7 +199,9 @@ fn check_all(records: Records) -> Result<Records, BatchError> {
 
 fn fault(error: BatchError) -> FaultKind {
     match error {
-        BatchError::TooLarge { limit } => FaultKind::BeyondBudget { size: limit.saturating_add(1), limit },
+        BatchError::DecompressedTooLarge { limit, .. } => {
+            FaultKind::BeyondBudget { size: limit.saturating_add(1), limit }
+        }
         error => FaultKind::CorruptBatch(error.to_string()),
     }
 }

@@ -1,185 +1,124 @@
 //! The request and response types used: the generated ones of `kafka-protocol`, behind one bounded-decode door.
 //!
-//! Whatever comes from a peer goes through [`decode_response`] (or, in a broker of our own, [`decode_request`]): a walk by
-//! the message's layout first, then the generated decoder. It knows no sockets.
+//! Whatever a peer sent comes in by [`decode_response`], [`decode_request`], [`decode_subscription`],
+//! [`decode_assignment`] or [`FetchResponse::decode`]. Each checks every count and length against the bytes that are
+//! there before anything is allocated by it, so hostile bytes cost an error that names the API, the version and the
+//! field, and never memory or the process. A frame's own length is not this module's business: the connection bounds it
+//! before it reads.
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::messages::ApiKey;
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request};
+
+use crate::error_code::ErrorCode;
+
+mod cursor;
+mod embedded;
+mod error;
+mod fetch_response;
+mod header;
 mod layout;
+mod produce_request;
 mod scan;
+mod versions;
 
-use std::ops::RangeInclusive;
-
-use bytes::{Buf, Bytes, BytesMut};
-use kafka_protocol::{
-    messages::{ApiKey, ConsumerProtocolAssignment, ConsumerProtocolSubscription, RequestHeader, ResponseHeader},
-    protocol::{Decodable, Encodable, Request, StrBytes},
+pub use embedded::{decode_assignment, decode_subscription, encode_assignment, encode_subscription};
+pub use error::{DecodeError, Direction, EncodeError, Reason};
+pub use fetch_response::{
+    AbortedTransaction, CurrentLeader, DivergingEpoch, FetchResponse, FetchedPartition, NodeEndpoint, TopicKey,
 };
-use layout::Direction;
+pub use header::{RequestHeader, decode_request_header, decode_response_header, peek_correlation_id};
+pub use produce_request::{ProduceTopic, RawProduce};
+pub use versions::{ApiSupport, SUPPORTED, negotiate, supported};
 
-/// The highest versions of Produce and Fetch that name topics by name.
-const LAST_BY_NAME: i16 = 12;
+use layout::Layout;
 
-/// Bytes of a peer that are no valid message.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message} v{version} {direction}: {reason}")]
-pub struct DecodeError {
-    message: &'static str,
-    version: i16,
-    direction: Direction,
-    reason: String,
+/// Kafka's name of an API that this client speaks, `unknown API` for any other.
+pub fn api_name(api_key: i16) -> &'static str {
+    layout::name(api_key)
 }
 
-impl DecodeError {
-    fn new(message: &'static str, version: i16, direction: Direction, reason: String) -> Self {
-        Self { message, version, direction, reason }
-    }
-
-    pub(crate) fn correlation(expected: i32, answered: i32) -> Self {
-        let reason = format!("correlation id {answered} where {expected} was due");
-        Self::new("header", 0, Direction::Response, reason)
-    }
-}
-
-/// A message of ours that cannot be written down.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{0}")]
-pub struct EncodeError(String);
-
-impl EncodeError {
-    fn new(error: impl std::fmt::Display) -> Self {
-        Self(error.to_string())
-    }
-}
-
-/// Kafka's name of an API.
-pub fn api_name(key: i16) -> &'static str {
-    layout::api(key).map_or("unknown API", |api| api.request.message)
-}
-
-/// The versions of an API that this client speaks; None if it does not speak it.
-pub fn supported(key: i16) -> Option<RangeInclusive<i16>> {
-    let api = layout::api(key)?;
-    // Lower versions lack what we rely on, and no broker since 2.1 needs them.
-    let min = match api.key {
-        ApiKey::Metadata => 1,
-        ApiKey::JoinGroup => 2,
-        ApiKey::ListOffsets => 1,
-        _ => api.request.min,
-    };
-    let max = match api.key {
-        // 18 is for followers only.
-        ApiKey::Fetch => 17,
-        _ => api.request.max,
-    };
-    Some(min..=max)
-}
-
-/// The highest version that both sides speak. Where the broker tells no topic ids, Produce and Fetch stay with names.
-pub fn negotiate(key: i16, broker_min: i16, broker_max: i16, topic_ids: bool) -> Option<i16> {
-    let ours = supported(key)?;
-    let by_name_only = !topic_ids && (key == ApiKey::Produce as i16 || key == ApiKey::Fetch as i16);
-    let max = if by_name_only { (*ours.end()).min(LAST_BY_NAME) } else { *ours.end() }.min(broker_max);
-    (max >= broker_min && max >= *ours.start()).then_some(max)
-}
-
-/// Header and body, without the length in front.
+/// Writes a request's header and body, without the four bytes of length in front of a frame.
+///
+/// # Errors
+/// When a field is set that `version` lacks, or a string is too long for its length field.
 pub fn encode_request<R: Request>(
     request: &R,
     version: i16,
     correlation_id: i32,
     client_id: &str,
 ) -> Result<BytesMut, EncodeError> {
-    let header = RequestHeader::default()
-        .with_request_api_key(R::KEY)
-        .with_request_api_version(version)
-        .with_correlation_id(correlation_id)
-        .with_client_id(Some(StrBytes::from_string(client_id.to_owned())));
-    let size = request.compute_size(version).map_err(EncodeError::new)?;
-    let mut bytes = BytesMut::with_capacity(size + client_id.len() + 16);
-    header.encode(&mut bytes, R::header_version(version)).map_err(EncodeError::new)?;
-    request.encode(&mut bytes, version).map_err(EncodeError::new)?;
-    Ok(bytes)
+    let fault = |reason| EncodeError { api: api_name(R::KEY), version, reason };
+    let body_len = request.compute_size(version).map_err(|error| fault(format!("{error:#}")))?;
+    let mut out = BytesMut::with_capacity(header::request_header_len(client_id) + body_len);
+    header::put_request_header(&mut out, R::KEY, version, R::header_version(version), correlation_id, client_id)?;
+    request.encode(&mut out, version).map_err(|error| fault(format!("{error:#}")))?;
+    Ok(out)
 }
 
-/// Takes the response header off; returns the correlation id.
-pub fn decode_response_header(frame: &mut Bytes, header_version: i16) -> Result<i32, DecodeError> {
-    let error = |reason: String| DecodeError::new("header", header_version, Direction::Response, reason);
-    if header_version >= 1 {
-        check_header_tags(frame.get(4..).unwrap_or_default()).map_err(|wire| error(wire.to_string()))?;
-    }
-    ResponseHeader::decode(frame, header_version)
-        .map(|header| header.correlation_id)
-        .map_err(|source| error(source.to_string()))
+/// Writes a response's header and body, without the four bytes of length in front of a frame: the broker's side.
+///
+/// # Errors
+/// When a field is set that `version` lacks, or a string is too long for its length field.
+pub fn encode_response<R: Request>(
+    response: &R::Response,
+    version: i16,
+    correlation_id: i32,
+) -> Result<BytesMut, EncodeError> {
+    let fault = |reason| EncodeError { api: api_name(R::KEY), version, reason };
+    let body_len = response.compute_size(version).map_err(|error| fault(format!("{error:#}")))?;
+    let mut out = BytesMut::with_capacity(5 + body_len);
+    header::put_response_header(&mut out, R::Response::header_version(version), correlation_id);
+    response.encode(&mut out, version).map_err(|error| fault(format!("{error:#}")))?;
+    Ok(out)
 }
 
-/// Takes the request header off.
-pub fn decode_request_header(frame: &mut Bytes) -> Result<RequestHeader, DecodeError> {
-    let error = |reason: String| DecodeError::new("header", 0, Direction::Request, reason);
-    let (key, version) = match frame.first_chunk::<4>() {
-        Some(&[a, b, c, d]) => (i16::from_be_bytes([a, b]), i16::from_be_bytes([c, d])),
-        None => return Err(error(format!("{} bytes are no header", frame.len()))),
-    };
-    let api = ApiKey::try_from(key).map_err(|()| error(format!("API key {key} is not known")))?;
-    RequestHeader::decode(frame, api.request_header_version(version)).map_err(|source| error(source.to_string()))
-}
-
-fn check_header_tags(bytes: &[u8]) -> Result<(), crate::wire::WireError> {
-    let mut reader = crate::wire::Reader::new(bytes);
-    for _ in 0..reader.uvarint("tagged fields")? {
-        reader.uvarint("tag")?;
-        let size = reader.uvarint("tag size")? as usize;
-        reader.bytes(size, "tagged field")?;
-    }
-    Ok(())
-}
-
-/// The body of a response in `version`; bytes left over are an error.
+/// Reads the body of the response to a request `R` of this version; the header has been taken off by
+/// [`decode_response_header`].
+///
+/// An ApiVersions answer that says `UNSUPPORTED_VERSION` is read in the format of version 0, whatever was asked
+/// (KIP-511).
+///
+/// # Errors
+/// When the bytes are not exactly such a response.
 pub fn decode_response<R: Request>(version: i16, body: Bytes) -> Result<R::Response, DecodeError> {
-    let layout = layout::api(R::KEY).map(|api| api.response);
-    decode::<R::Response>(layout, version, body)
-}
-
-/// The body of a request in `version`.
-pub fn decode_request<R: Request>(version: i16, body: Bytes) -> Result<R, DecodeError> {
-    decode::<R>(layout::api(R::KEY).map(|api| api.request), version, body)
-}
-
-fn decode<T: Decodable>(layout: Option<&layout::Layout>, version: i16, mut body: Bytes) -> Result<T, DecodeError> {
-    let Some(layout) = layout else {
-        return Err(DecodeError::new("message", version, Direction::Response, "its API is not spoken here".to_owned()));
-    };
-    scan::scan(layout, version, &body)?;
-    T::decode(&mut body, version)
-        .map_err(|error| DecodeError::new(layout.message, version, layout.direction, error.to_string()))
-}
-
-/// A member's subscription inside JoinGroup. A version newer than ours is read as ours: fields are only ever appended.
-pub fn decode_subscription(blob: Bytes) -> Result<(i16, ConsumerProtocolSubscription), DecodeError> {
-    decode_blob(&layout::SUBSCRIPTION, blob)
-}
-
-/// A member's assignment inside SyncGroup.
-pub fn decode_assignment(blob: Bytes) -> Result<ConsumerProtocolAssignment, DecodeError> {
-    decode_blob(&layout::ASSIGNMENT, blob).map(|(_, assignment)| assignment)
-}
-
-fn decode_blob<T: Decodable>(layout: &layout::Layout, mut blob: Bytes) -> Result<(i16, T), DecodeError> {
-    let error = |version, reason| DecodeError::new(layout.message, version, layout.direction, reason);
-    let claimed = blob.try_get_i16().map_err(|_| error(0, "no version".to_owned()))?;
-    let version = claimed.clamp(0, layout.max);
-    // What a newer version appends is left alone.
-    match scan::scan(layout, version, &blob) {
-        Err(fault) if claimed == version => return Err(fault),
-        Err(fault) if !fault.reason.ends_with("bytes after its end") => return Err(fault),
-        _ => {}
+    let (_, layout) = layout::of(R::KEY).ok_or_else(|| unknown_api(R::KEY, version, Direction::Response))?;
+    if R::KEY == ApiKey::ApiVersions as i16
+        && version > 0
+        && body.first_chunk().map(|code| i16::from_be_bytes(*code)) == Some(ErrorCode::UNSUPPORTED_VERSION.0)
+        && let Ok(response) = decode(layout, 0, body.clone())
+    {
+        return Ok(response);
     }
-    let decoded = T::decode(&mut blob, version).map_err(|source| error(version, source.to_string()))?;
-    Ok((claimed, decoded))
+    decode(layout, version, body)
 }
 
-/// A blob in `version`, behind its version number.
-pub fn encode_blob<T: Encodable>(version: i16, blob: &T) -> Result<Bytes, EncodeError> {
-    let mut bytes = BytesMut::new();
-    bytes.extend_from_slice(&version.to_be_bytes());
-    blob.encode(&mut bytes, version).map_err(EncodeError::new)?;
-    Ok(bytes.freeze())
+/// Reads the body of a request; the header has been taken off by [`decode_request_header`]. The broker's side.
+///
+/// # Errors
+/// When the bytes are not exactly such a request.
+pub fn decode_request<R: Request>(version: i16, body: Bytes) -> Result<R, DecodeError> {
+    let (layout, _) = layout::of(R::KEY).ok_or_else(|| unknown_api(R::KEY, version, Direction::Request))?;
+    decode(layout, version, body)
 }
+
+/// The door: scan, then the generated decode.
+fn decode<T: Decodable>(layout: &'static Layout, version: i16, mut body: Bytes) -> Result<T, DecodeError> {
+    scan::scan(layout, version, &body)?;
+    let message = T::decode(&mut body, version)
+        .map_err(|error| scan::whole(layout, version, Reason::Refused(format!("{error:#}"))))?;
+    match body.len() {
+        0 => Ok(message),
+        left => Err(scan::whole(layout, version, Reason::LeftOver(left))),
+    }
+}
+
+fn unknown_api(api_key: i16, version: i16, direction: Direction) -> DecodeError {
+    let (api, reason) = (api_name(api_key), Reason::UnknownApi(api_key));
+    DecodeError { api, version, direction, field: String::new(), reason }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,218 +1,170 @@
-//! Walks a message by its layout before anything is decoded: every count and length that it claims must fit into the bytes
-//! that are there. The generated decoders allocate by those counts; behind this walk they cannot be made to allocate more
-//! than the message is worth.
-#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+//! The scan in front of the generated decoders.
+//!
+//! The generated decoders reserve room for as many elements as the wire claims, so a hostile count aborts the process.
+//! The scan walks the bytes by a [`Layout`] first and checks every count and length against the bytes that are there.
+//! It allocates nothing but the text of an error, and its depth is that of the layout. What passes decodes into memory
+//! proportional to the bytes scanned: some thirty times as much for empty strings, up to about a hundred times for
+//! structures that each carry one unknown tagged field. The bound on a frame bounds both.
 
-use super::{
-    DecodeError,
-    layout::{Field, Kind, Layout},
-};
-use crate::wire::{Reader, WireError};
+use super::cursor::Cursor;
+use super::error::{DecodeError, Reason};
+use super::layout::{Field, Kind, Layout};
 
-/// A count or a length that was claimed, and what is left for it.
-struct Claim {
-    count: usize,
-    left: usize,
-}
-
-enum Fault {
-    Wire(WireError),
-    Claim(Claim),
-    /// A tagged field of another size than it says.
-    TagSize,
-}
-
-impl From<WireError> for Fault {
-    fn from(error: WireError) -> Self {
-        Self::Wire(error)
+/// Checks that `bytes` are exactly one message of this layout.
+pub(super) fn scan(layout: &'static Layout, version: i16, bytes: &[u8]) -> Result<(), DecodeError> {
+    match scan_prefix(layout, version, bytes)? {
+        0 => Ok(()),
+        left => Err(whole(layout, version, Reason::LeftOver(left))),
     }
 }
 
+/// Checks that `bytes` begin with one message of this layout; says how many bytes follow it.
+pub(super) fn scan_prefix(layout: &'static Layout, version: i16, bytes: &[u8]) -> Result<usize, DecodeError> {
+    if version < layout.min || version > layout.max {
+        return Err(whole(layout, version, Reason::UnknownVersion { min: layout.min, max: layout.max }));
+    }
+    let mut scan = Scan { cursor: Cursor::new(bytes), version, flexible: version >= layout.flexible };
+    scan.fields(layout.fields, None).map_err(|fault| DecodeError {
+        api: layout.message,
+        version,
+        direction: layout.direction,
+        field: fault.field,
+        reason: fault.reason,
+    })?;
+    Ok(scan.cursor.left())
+}
+
+/// An error about a message as a whole.
+pub(super) fn whole(layout: &Layout, version: i16, reason: Reason) -> DecodeError {
+    DecodeError { api: layout.message, version, direction: layout.direction, field: String::new(), reason }
+}
+
 struct Scan<'a> {
+    cursor: Cursor<'a>,
     version: i16,
     flexible: bool,
-    reader: Reader<'a>,
-    /// Where we are: field names and indexes, outermost first.
-    path: Vec<Step>,
+}
+
+struct Fault {
+    field: String,
+    reason: Reason,
+}
+
+impl From<Reason> for Fault {
+    fn from(reason: Reason) -> Self {
+        Self { field: String::new(), reason }
+    }
+}
+
+/// Where the scan stands: a list on the stack, written out only when something is wrong.
+#[derive(Clone, Copy)]
+struct Path<'p> {
+    parent: Option<&'p Path<'p>>,
+    step: Step,
 }
 
 #[derive(Clone, Copy)]
 enum Step {
     Field(&'static str),
-    Index(usize),
+    Element(usize),
 }
 
-/// Checks that `bytes` are exactly one message of this layout.
-pub(super) fn scan(layout: &Layout, version: i16, bytes: &[u8]) -> Result<(), DecodeError> {
-    let error = |reason: String| DecodeError::new(layout.message, version, layout.direction, reason);
-    if version < layout.min || version > layout.max {
-        return Err(error(format!("only versions {} to {} are known", layout.min, layout.max)));
+impl Path<'_> {
+    fn fault(&self, reason: Reason) -> Fault {
+        let mut field = String::new();
+        self.write(&mut field);
+        Fault { field, reason }
     }
-    let mut scan = Scan { version, flexible: version >= layout.flexible, reader: Reader::new(bytes), path: Vec::new() };
-    match scan.fields(layout.fields) {
-        Ok(()) if scan.reader.is_empty() => Ok(()),
-        Ok(()) => Err(error(format!("{} bytes after its end", scan.reader.remaining()))),
-        Err(fault) => Err(error(format!("{}: {}", scan.place(), say(fault)))),
-    }
-}
 
-fn say(fault: Fault) -> String {
-    match fault {
-        Fault::Wire(WireError::Truncated { need, have, .. }) => format!("{need} bytes needed, {have} left"),
-        Fault::Wire(WireError::VarintTooLong { .. }) => "a variable-length integer that is too long".to_owned(),
-        Fault::Wire(WireError::NegativeLength { length, .. }) => format!("a length of {length}"),
-        Fault::Claim(Claim { count, left }) => format!("claims {count} elements, {left} bytes left"),
-        Fault::TagSize => "a tagged field of another size than it says".to_owned(),
+    fn write(&self, out: &mut String) {
+        if let Some(parent) = self.parent {
+            parent.write(out);
+        }
+        match self.step {
+            Step::Field(name) => {
+                if !out.is_empty() {
+                    out.push('.');
+                }
+                out.push_str(name);
+            }
+            Step::Element(index) => {
+                out.push('[');
+                out.push_str(&index.to_string());
+                out.push(']');
+            }
+        }
     }
 }
 
 impl Scan<'_> {
-    fn place(&self) -> String {
-        let mut place = String::new();
-        for step in &self.path {
-            match step {
-                Step::Field(name) if place.is_empty() => place.push_str(name),
-                Step::Field(name) => {
-                    place.push('.');
-                    place.push_str(name);
-                }
-                Step::Index(index) => place.push_str(&format!("[{index}]")),
-            }
-        }
-        place
-    }
-
-    /// The path keeps what went wrong: it is only popped after a success.
-    fn fields(&mut self, fields: &'static [Field]) -> Result<(), Fault> {
+    fn fields(&mut self, fields: &'static [Field], parent: Option<&Path<'_>>) -> Result<(), Fault> {
         let version = self.version;
         for field in fields.iter().filter(|field| field.tag.is_none() && field.is_in(version)) {
-            self.path.push(Step::Field(field.name));
-            self.value(field.kind)?;
-            self.path.pop();
+            self.value(&field.kind, &Path { parent, step: Step::Field(field.name) })?;
         }
-        if self.flexible {
-            self.tags(fields)?;
-        }
-        Ok(())
+        if self.flexible { self.tagged_fields(fields, parent) } else { Ok(()) }
     }
 
-    fn tags(&mut self, fields: &'static [Field]) -> Result<(), Fault> {
-        self.path.push(Step::Field("tagged fields"));
-        let count = self.reader.uvarint("count")? as usize;
-        self.fits(count, 2)?;
-        for _ in 0..count {
-            let tag = self.reader.uvarint("tag")?;
-            let size = self.reader.uvarint("size")? as usize;
-            let known = fields.iter().find(|field| field.tag == Some(tag) && field.is_in(self.version));
-            match known {
-                None => {
-                    self.reader.bytes(size, "value")?;
-                }
-                Some(field) => {
-                    let before = self.reader.remaining();
-                    self.path.push(Step::Field(field.name));
-                    self.value(field.kind)?;
-                    if before - self.reader.remaining() != size {
-                        return Err(Fault::TagSize);
-                    }
-                    self.path.pop();
-                }
-            }
-        }
-        self.path.pop();
-        Ok(())
-    }
-
-    fn value(&mut self, kind: Kind) -> Result<(), Fault> {
+    fn value(&mut self, kind: &'static Kind, path: &Path<'_>) -> Result<(), Fault> {
+        let flexible = self.flexible;
+        let at = |reason| path.fault(reason);
         match kind {
-            Kind::Bool | Kind::I8 => self.skip(1),
-            Kind::I16 => self.skip(2),
-            Kind::I32 => self.skip(4),
-            Kind::I64 => self.skip(8),
-            Kind::Uuid => self.skip(16),
-            Kind::Str | Kind::NullStr => {
-                let length =
-                    if self.flexible { self.compact()? } else { length(i64::from(self.reader.i16("length")?))? };
-                self.skip(length.unwrap_or(0))
+            Kind::Str => self.cursor.string(flexible).and_then(|value| value.ok_or(Reason::Null)).map(drop).map_err(at),
+            Kind::NullStr => self.cursor.string(flexible).map(drop).map_err(at),
+            Kind::Bytes => {
+                self.cursor.bytes(flexible).and_then(|value| value.ok_or(Reason::Null)).map(drop).map_err(at)
             }
-            Kind::Bytes | Kind::NullBytes => {
-                let length = self.long_length()?;
-                self.skip(length.unwrap_or(0))
+            Kind::NullBytes => self.cursor.bytes(flexible).map(drop).map_err(at),
+            Kind::Array(element) => {
+                let count = self.count(element).and_then(|count| count.ok_or(Reason::Null)).map_err(at)?;
+                self.elements(element, count, path)
             }
-            Kind::Array(element) | Kind::NullArray(element) => {
-                let count = self.long_length()?.unwrap_or(0);
-                self.fits(count, self.least(*element))?;
-                for index in 0..count {
-                    self.path.push(Step::Index(index));
-                    self.value(*element)?;
-                    self.path.pop();
-                }
-                Ok(())
+            Kind::NullArray(element) => {
+                let count = self.count(element).map_err(at)?;
+                self.elements(element, count.unwrap_or(0), path)
             }
-            Kind::Struct(fields) => self.fields(fields),
-            Kind::NullStruct(fields) => match self.reader.i8("presence")? {
-                0.. => self.fields(fields),
+            Kind::Struct(fields) => self.fields(fields, Some(path)),
+            Kind::NullStruct(fields) => match self.cursor.i8().map_err(at)? {
+                1 => self.fields(fields, Some(path)),
                 _ => Ok(()),
             },
+            fixed => self.cursor.take(fixed.fixed_len().unwrap_or(1)).map(drop).map_err(at),
         }
     }
 
-    fn skip(&mut self, length: usize) -> Result<(), Fault> {
-        self.reader.bytes(length, "value")?;
+    fn count(&mut self, element: &Kind) -> Result<Option<usize>, Reason> {
+        self.cursor.count(self.flexible, element.min_len(self.version, self.flexible))
+    }
+
+    fn elements(&mut self, element: &'static Kind, count: usize, path: &Path<'_>) -> Result<(), Fault> {
+        if let Some(len) = element.fixed_len() {
+            return self.cursor.take(count.saturating_mul(len)).map(drop).map_err(|reason| path.fault(reason));
+        }
+        for index in 0..count {
+            self.value(element, &Path { parent: Some(path), step: Step::Element(index) })?;
+        }
         Ok(())
     }
 
-    fn long_length(&mut self) -> Result<Option<usize>, Fault> {
-        if self.flexible { self.compact() } else { length(i64::from(self.reader.i32("length")?)) }
-    }
-
-    /// A compact length: one more than it is, 0 = null.
-    fn compact(&mut self) -> Result<Option<usize>, Fault> {
-        Ok((self.reader.uvarint("length")? as usize).checked_sub(1))
-    }
-
-    fn fits(&self, count: usize, least: usize) -> Result<(), Fault> {
-        let left = self.reader.remaining();
-        if count.saturating_mul(least) > left { Err(Fault::Claim(Claim { count, left })) } else { Ok(()) }
-    }
-
-    /// The least bytes that an element takes.
-    fn least(&self, kind: Kind) -> usize {
-        match kind {
-            Kind::Bool | Kind::I8 | Kind::NullStruct(_) => 1,
-            Kind::I16 => 2,
-            Kind::I32 => 4,
-            Kind::I64 => 8,
-            Kind::Uuid => 16,
-            Kind::Str | Kind::NullStr => {
-                if self.flexible {
-                    1
-                } else {
-                    2
-                }
+    /// Known tags are scanned and must use exactly the bytes they declare; unknown ones are skipped.
+    fn tagged_fields(&mut self, fields: &'static [Field], parent: Option<&Path<'_>>) -> Result<(), Fault> {
+        let (version, flexible) = (self.version, self.flexible);
+        let result = self.cursor.tagged(|tag, bytes| {
+            let Some(field) = fields.iter().find(|field| field.tag == Some(tag) && field.is_in(version)) else {
+                return Ok(());
+            };
+            let path = Path { parent, step: Step::Field(field.name) };
+            let mut inner = Scan { cursor: Cursor::new(bytes), version, flexible };
+            inner.value(&field.kind, &path)?;
+            match inner.cursor.left() {
+                0 => Ok(()),
+                left => Err(path.fault(Reason::TagSize { tag, declared: bytes.len(), used: bytes.len() - left })),
             }
-            Kind::Bytes | Kind::NullBytes | Kind::Array(_) | Kind::NullArray(_) => {
-                if self.flexible {
-                    1
-                } else {
-                    4
-                }
-            }
-            Kind::Struct(fields) => {
-                let fields = fields.iter().filter(|field| field.tag.is_none() && field.is_in(self.version));
-                let own: usize = fields.map(|field| self.least(field.kind)).sum();
-                (own + usize::from(self.flexible)).max(1)
-            }
-        }
-    }
-}
-
-/// A length of which -1 is null.
-fn length(length: i64) -> Result<Option<usize>, Fault> {
-    match length {
-        -1 => Ok(None),
-        length => usize::try_from(length)
-            .map(Some)
-            .map_err(|_| Fault::Wire(WireError::NegativeLength { field: "length", length })),
+        });
+        // A fault without a path is one of the tag section itself.
+        result.map_err(|fault: Fault| match fault.field.is_empty() {
+            true => Path { parent, step: Step::Field("tagged_fields") }.fault(fault.reason),
+            false => fault,
+        })
     }
 }

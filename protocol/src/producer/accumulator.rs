@@ -9,16 +9,22 @@ use std::{
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    Outcome, ProduceError, ProduceErrorKind, ProduceRecord, ProducerConfig,
-    completion::Completion,
+    Delivery, Outcome, ProduceError, ProduceErrorKind, ProduceRecord, ProducerConfig,
+    completion::{self, Completion, Seat},
     partitioner::{self, Sticky},
 };
 use crate::{
     budget::Reservation,
-    record::{BatchBuilder, SealedBatch},
+    cluster::Partition,
+    record::{BatchBuilder, BatchError, SealedBatch},
 };
 
+/// What a batch reserves at first, if its first record takes no more.
+const FIRST_BYTES: usize = 1024;
+
 pub(super) type Key = (Arc<str>, i32);
+/// The number of a batch as it was filled, and the index of its first record in that.
+pub(super) type Place = (u64, usize);
 
 /// What senders and the task have in common. The lock is held for one record at a time, never across an await.
 pub(super) struct Shared {
@@ -29,9 +35,8 @@ pub(super) struct Shared {
 
 #[derive(Default)]
 struct State {
-    open: BTreeMap<Key, Open>,
+    topics: BTreeMap<Arc<str>, Filling>,
     full: VecDeque<(Key, Open)>,
-    sticky: BTreeMap<Arc<str>, Sticky>,
     /// Batches without an outcome, by number.
     unfinished: BTreeMap<u64, Arc<Completion>>,
     next_number: u64,
@@ -40,13 +45,24 @@ struct State {
     ended: bool,
 }
 
+/// What is being filled of one topic.
+#[derive(Default)]
+struct Filling {
+    /// By partition.
+    open: BTreeMap<i32, Open>,
+    sticky: Sticky,
+    /// What the last batch took: the next is likely to take as much, and need not grow to it.
+    last_bytes: usize,
+}
+
 struct Open {
     number: u64,
     builder: BatchBuilder,
     completion: Arc<Completion>,
     since: Instant,
     deadline: Instant,
-    memory: Reservation,
+    /// None before its first record.
+    memory: Option<Reservation>,
 }
 
 /// A sealed batch that waits for its outcome.
@@ -54,8 +70,7 @@ pub(super) struct Batch {
     pub(super) number: u64,
     pub(super) sealed: SealedBatch,
     pub(super) completion: Arc<Completion>,
-    /// For each record its index in the batch as it was filled.
-    pub(super) indexes: Vec<usize>,
+    pub(super) indexes: Indexes,
     pub(super) deadline: Instant,
     /// Producer id, epoch and first sequence number it was last stamped with.
     pub(super) stamp: Option<(i64, i16, i32)>,
@@ -63,7 +78,55 @@ pub(super) struct Batch {
     pub(super) in_doubt: bool,
     pub(super) tries: u32,
     pub(super) last_fault: String,
-    pub(super) _memory: Arc<Reservation>,
+    pub(super) _memory: Option<Arc<Reservation>>,
+}
+
+/// Of the records of a batch, their index in the batch as it was filled.
+pub(super) enum Indexes {
+    /// It is that batch, of so many records.
+    All(usize),
+    /// It is a part of it.
+    Part(Vec<usize>),
+}
+
+impl Indexes {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::All(count) => *count,
+            Self::Part(indexes) => indexes.len(),
+        }
+    }
+
+    pub(super) fn get(&self, place: usize) -> Option<usize> {
+        match self {
+            Self::All(count) => (place < *count).then_some(place),
+            Self::Part(indexes) => indexes.get(place).copied(),
+        }
+    }
+
+    /// In order, each with its place in this batch.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (usize, usize)> {
+        (0..self.len()).filter_map(|place| Some((place, self.get(place)?)))
+    }
+}
+
+impl Batch {
+    /// Where the first of its records was written, or why none was: what has an outcome already keeps it.
+    pub(super) fn settle(&self, outcome: completion::Outcome) {
+        match &self.indexes {
+            Indexes::All(_) => self.completion.set_all(outcome),
+            Indexes::Part(_) => self
+                .completion
+                .set(self.indexes.iter().map(|(place, index)| (index, outcome.clone().map(|first| first.at(place))))),
+        }
+    }
+}
+
+impl Batch {
+    /// Its place among the batches of its partition: parts of a divided batch share their number.
+    pub(super) fn place(&self) -> Place {
+        (self.number, self.indexes.get(0).unwrap_or_default())
+    }
 }
 
 impl Shared {
@@ -75,81 +138,95 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a record into the open batch of its partition; returns the batch's completion and the record's place in it.
+    /// Puts a record into the open batch of its partition; returns what becomes of it. `partitions` are those of its topic;
+    /// `deadline` is asked for if the record begins a batch.
+    ///
+    /// # Errors
+    /// When it is larger than any batch can be.
     pub(super) fn append(
         &self,
         record: &ProduceRecord,
-        led: &[bool],
-        deadline: Instant,
+        partitions: &[Partition],
+        deadline: impl FnOnce() -> Instant,
         room: Reservation,
-    ) -> (Arc<Completion>, usize) {
+    ) -> Result<Delivery, BatchError> {
+        let timestamp = record.timestamp.unwrap_or_else(now_ms);
+        let fill = |builder: &mut BatchBuilder| {
+            builder.append(timestamp, record.key.as_deref(), record.value.as_deref(), &record.headers)
+        };
         let mut guard = self.state();
         let state = &mut *guard;
+        if !state.topics.contains_key(&record.topic) {
+            state.topics.insert(record.topic.clone(), Filling::default());
+        }
+        let Some(filling) = state.topics.get_mut(&record.topic) else { unreachable!("it was just put there") };
         let partition = match (record.partition, &record.key) {
             (Some(partition), _) => partition,
-            (None, Some(key)) => partitioner::of_key(key, led.len()),
-            (None, None) => state.sticky.entry(record.topic.clone()).or_default().choose(led),
+            (None, Some(key)) => partitioner::of_key(key, partitions.len()),
+            (None, None) => filling.sticky.choose(partitions),
         };
-        let key = (record.topic.clone(), partition);
-        let size = room.bytes();
-        if state.open.get(&key).is_some_and(|open| open.builder.encoded_len() + size > self.config.batch_size) {
-            state.close(&key);
+        let limit = self.config.batch_size;
+        if let Some(open) = filling.open.get_mut(&partition) {
+            // An error: its timestamps are too far from this one's. Then, too, the next batch takes it.
+            if open.builder.encoded_len() + room.bytes() <= limit && fill(&mut open.builder).is_ok() {
+                let delivery = open.took(timestamp, room);
+                if open.builder.encoded_len() >= limit {
+                    state.full.extend(filling.close(&record.topic, partition));
+                    drop(guard);
+                    self.wake.notify_one();
+                }
+                return Ok(delivery);
+            }
+            state.full.extend(filling.close(&record.topic, partition));
         }
-        let timestamp = record.timestamp.unwrap_or_else(now_ms);
-        let mut fresh = false;
-        if !state.open.contains_key(&key) {
-            fresh = true;
-            let number = state.next_number;
-            state.next_number += 1;
-            let completion = Completion::new();
-            state.unfinished.insert(number, completion.clone());
-            let mut memory = room;
-            let open = Open {
-                number,
-                builder: BatchBuilder::new(self.config.compression, None),
-                completion,
-                since: Instant::now(),
-                deadline,
-                memory: memory.take(size),
-            };
-            state.open.insert(key.clone(), open);
-        } else if let Some(open) = state.open.get_mut(&key) {
-            open.memory.absorb(room);
-        }
-        let Some(open) = state.open.get_mut(&key) else { unreachable!("it was just put there") };
-        let index = open.builder.count();
-        open.builder.append(timestamp, record.key.as_deref(), record.value.as_deref(), &record.headers);
-        let completion = open.completion.clone();
-        let full = open.builder.encoded_len() >= self.config.batch_size;
+        let expected = room.bytes().max(FIRST_BYTES).max(filling.last_bytes);
+        let mut builder = BatchBuilder::new(self.config.compression, None, expected);
+        fill(&mut builder)?;
+        let mut open = Open {
+            number: state.next_number,
+            builder,
+            completion: Completion::new(),
+            since: Instant::now(),
+            deadline: deadline(),
+            memory: None,
+        };
+        let delivery = open.took(timestamp, room);
+        state.next_number += 1;
+        state.unfinished.insert(open.number, open.completion.clone());
+        let full = open.builder.encoded_len() >= limit;
+        filling.open.insert(partition, open);
         if full {
-            state.close(&key);
+            state.full.extend(filling.close(&record.topic, partition));
         }
         drop(guard);
-        if fresh || full {
-            self.wake.notify_one();
-        }
-        (completion, index)
+        self.wake.notify_one();
+        Ok(delivery)
     }
 
     /// The batches that are full, have lingered or are flushed, sealed; and when the next will have lingered.
     pub(super) fn drain(&self, now: Instant) -> (Vec<(Key, Batch)>, Option<Instant>) {
         let mut guard = self.state();
         let state = &mut *guard;
-        let due: Vec<Key> = state
-            .open
-            .iter()
-            .filter(|(_, open)| open.since + self.config.linger <= now || open.number < state.flushed_below)
-            .map(|(key, _)| key.clone())
-            .collect();
-        for key in &due {
-            state.close(key);
+        let mut next: Option<Instant> = None;
+        for (topic, filling) in &mut state.topics {
+            let mut due = Vec::new();
+            for (partition, open) in &filling.open {
+                let lingers = open.since + self.config.linger;
+                if lingers <= now || open.number < state.flushed_below {
+                    due.push(*partition);
+                } else {
+                    next = next.into_iter().chain([lingers]).min();
+                }
+            }
+            for partition in due {
+                state.full.extend(filling.close(topic, partition));
+            }
         }
-        let next = state.open.values().map(|open| open.since + self.config.linger).min();
         let ready: Vec<(Key, Open)> = state.full.drain(..).collect();
         drop(guard);
         let mut sealed = Vec::new();
         for (key, open) in ready {
-            let count = open.builder.count();
+            let count = places(open.builder.count());
             open.completion.sealed(count);
             match open.builder.seal() {
                 Ok(batch) => sealed.push((
@@ -158,19 +235,19 @@ impl Shared {
                         number: open.number,
                         sealed: batch,
                         completion: open.completion,
-                        indexes: (0..count).collect(),
+                        indexes: Indexes::All(count),
                         deadline: open.deadline,
                         stamp: None,
                         in_doubt: false,
                         tries: 0,
                         last_fault: "it waited for its turn".to_owned(),
-                        _memory: Arc::new(open.memory),
+                        _memory: open.memory.map(Arc::new),
                     },
                 )),
                 Err(error) => {
                     let kind = ProduceErrorKind::DeliveryTimeout { last: error.to_string() };
                     let error = failure(&key, Outcome::NotSent, kind);
-                    open.completion.set((0..count).map(|index| (index, Err(error.clone()))));
+                    open.completion.set_all(Err(error));
                     self.finished(open.number);
                 }
             }
@@ -198,7 +275,8 @@ impl Shared {
         let mut state = self.state();
         state.ended = true;
         state.flushed_below = state.next_number;
-        let left = state.unfinished.len();
+        // Who waited for an outcome may be here before its batch is struck off the list.
+        let left = state.unfinished.values().filter(|completion| !completion.is_done()).count();
         drop(state);
         self.wake.notify_one();
         left
@@ -209,14 +287,25 @@ impl Shared {
     }
 }
 
-impl State {
-    fn close(&mut self, key: &Key) {
-        if let Some(open) = self.open.remove(key) {
-            self.full.push_back((key.clone(), open));
+impl Filling {
+    /// Ends the open batch of a partition.
+    fn close(&mut self, topic: &Arc<str>, partition: i32) -> Option<(Key, Open)> {
+        let open = self.open.remove(&partition)?;
+        self.last_bytes = open.builder.encoded_len();
+        self.sticky.sealed(partition);
+        Some(((topic.clone(), partition), open))
+    }
+}
+
+impl Open {
+    /// A record was appended, for which `room` was taken.
+    fn took(&mut self, timestamp: i64, room: Reservation) -> Delivery {
+        match &mut self.memory {
+            Some(memory) => memory.absorb(room),
+            None => self.memory = Some(room),
         }
-        if let Some(sticky) = self.sticky.get_mut(&key.0) {
-            sticky.sealed(key.1);
-        }
+        let index = places(self.builder.count()) - 1;
+        Delivery { completion: self.completion.clone(), index, timestamp, seat: Seat::default() }
     }
 }
 
@@ -224,7 +313,39 @@ pub(super) fn failure(key: &Key, outcome: Outcome, kind: ProduceErrorKind) -> Pr
     ProduceError { topic: key.0.clone(), partition: Some(key.1), outcome, kind }
 }
 
+/// Records of a batch; never negative.
+fn places(count: i32) -> usize {
+    usize::try_from(count).unwrap_or_default()
+}
+
 fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{budget::Budget, error_code::ErrorCode, producer::completion::Written};
+
+    #[test]
+    fn at_the_end_a_batch_that_has_its_outcome_is_not_left() {
+        let shared = Shared::new(ProducerConfig::default());
+        let record = ProduceRecord { topic: "t".into(), partition: Some(0), ..ProduceRecord::default() };
+        let partition =
+            Partition { index: 0, leader: Some(1), leader_epoch: 0, error: ErrorCode::NONE, replicas: vec![1] };
+        let append = || {
+            let room = Budget::new(100).charge(50);
+            shared.append(&record, std::slice::from_ref(&partition), Instant::now, room).expect("small")
+        };
+        let _first = append();
+        shared.flush();
+        let (sealed, _) = shared.drain(Instant::now());
+        assert_eq!(sealed.len(), 1);
+        for (_, batch) in sealed {
+            batch.settle(Ok(Written { partition: 0, offset: Some(0), append_time: None }));
+        }
+        let _second = append();
+        assert_eq!(shared.end(), 1, "only the second");
+    }
 }

@@ -22,11 +22,12 @@ use std::{
 
 use accumulator::Shared;
 use bytes::Bytes;
+use completion::{Completion, Seat, Written};
 use tokio::time::Instant;
 
 use crate::{
     budget::Budget,
-    cluster::Cluster,
+    cluster::{Cluster, Metadata, Partition},
     error_code::ErrorCode,
     outcome::Outcome,
     record::{BatchBuilder, Compression},
@@ -202,14 +203,30 @@ impl ProducerConfig {
 }
 
 /// What becomes of a record: a future of its [`Receipt`]. Dropping it changes nothing: the record is sent all the same.
-pub struct Delivery(Pin<Box<dyn Future<Output = Result<Receipt, ProduceError>> + Send>>);
+pub struct Delivery {
+    completion: Arc<Completion>,
+    index: usize,
+    /// The record's own.
+    timestamp: i64,
+    seat: Seat,
+}
 
 impl Future for Delivery {
     type Output = Result<Receipt, ProduceError>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.as_mut().poll(cx)
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { completion, index, timestamp, seat } = &mut *self;
+        completion.poll_outcome(*index, seat, context.waker()).map_ok(|Written { partition, offset, append_time }| {
+            Receipt { partition, offset, timestamp: append_time.unwrap_or(*timestamp) }
+        })
     }
+}
+
+/// The partitions of the record's topic, if it has any and the one that the record may name.
+fn partitions_for<'a>(metadata: &'a Metadata, record: &ProduceRecord) -> Option<&'a [Partition]> {
+    let partitions = metadata.topics.get(&record.topic)?.partitions.as_slice();
+    let named = record.partition.is_none_or(|named| usize::try_from(named).is_ok_and(|named| named < partitions.len()));
+    (named && !partitions.is_empty()).then_some(partitions)
 }
 
 /// Sends records. Cheap to clone; clones share batches, sequence numbers and the byte budget.
@@ -239,7 +256,6 @@ impl Producer {
     /// delivery timeout while waiting, or [`ProduceErrorKind::Closed`]: in each case the record was not sent.
     pub async fn send(&self, record: ProduceRecord) -> Result<Delivery, ProduceError> {
         let config = &self.shared.config;
-        let deadline = Instant::now() + config.delivery_timeout;
         let not_sent = |kind| ProduceError {
             topic: record.topic.clone(),
             partition: record.partition,
@@ -250,19 +266,36 @@ impl Producer {
         if size > config.max_request_size {
             return Err(not_sent(ProduceErrorKind::TooLarge { size, limit: Some(config.max_request_size) }));
         }
-        let partitions = self.partitions(&record, deadline).await.map_err(not_sent)?;
-        let room = tokio::time::timeout_at(deadline, self.budget.reserve(size)).await;
-        let last = "the producing share of the memory budget is full";
-        let room = room.map_err(|_| not_sent(ProduceErrorKind::DeliveryTimeout { last: last.to_owned() }))?;
+        // Mostly there is nothing to wait for, and then no clock is read before a batch begins.
+        let mut deadline = None;
+        let mut until = || *deadline.get_or_insert_with(|| Instant::now() + config.delivery_timeout);
+        let mut metadata = self.cluster.metadata();
+        if partitions_for(&metadata, &record).is_none() {
+            metadata = self.wait_for_partition(&record, until()).await.map_err(not_sent)?;
+        }
+        let room = match self.budget.try_reserve(size) {
+            Some(room) => room,
+            None => tokio::time::timeout_at(until(), self.budget.reserve(size)).await.map_err(|_| {
+                let last = "the producing share of the memory budget is full".to_owned();
+                not_sent(ProduceErrorKind::DeliveryTimeout { last })
+            })?,
+        };
+        let Some(partitions) = partitions_for(&metadata, &record) else {
+            return Err(not_sent(ProduceErrorKind::UnknownTopic));
+        };
         if self.closed.load(Ordering::Acquire) {
             return Err(not_sent(ProduceErrorKind::Closed));
         }
-        let (completion, index) = self.shared.append(&record, &partitions, deadline, room);
-        Ok(Delivery(Box::pin(async move { completion.outcome(index).await })))
+        let appended = self.shared.append(&record, partitions, until, room);
+        appended.map_err(|_| not_sent(ProduceErrorKind::TooLarge { size, limit: Some(BatchBuilder::MAX_BYTES) }))
     }
 
-    /// For each partition of the record's topic whether it has a leader.
-    async fn partitions(&self, record: &ProduceRecord, deadline: Instant) -> Result<Vec<bool>, ProduceErrorKind> {
+    /// A picture of the cluster in which the record has somewhere to go.
+    async fn wait_for_partition(
+        &self,
+        record: &ProduceRecord,
+        deadline: Instant,
+    ) -> Result<Arc<Metadata>, ProduceErrorKind> {
         let config = &self.shared.config;
         let mut changes = self.cluster.metadata_changes();
         self.cluster.watch_topics(&[record.topic.to_string()], config.allow_auto_create_topics);
@@ -270,16 +303,13 @@ impl Producer {
         let mut checked_partition = false;
         loop {
             let metadata = changes.borrow_and_update().clone();
+            if partitions_for(&metadata, record).is_some() {
+                return Ok(metadata);
+            }
             let topic = metadata.topics.get(&record.topic);
             if let Some(topic) = topic.filter(|topic| !topic.partitions.is_empty()) {
-                let partitions: Vec<bool> = topic.partitions.iter().map(|p| p.leader.is_some()).collect();
-                let missing =
-                    record.partition.is_some_and(|p| usize::try_from(p).map_or(true, |p| p >= partitions.len()));
-                if !missing {
-                    return Ok(partitions);
-                }
                 if checked_partition {
-                    return Err(ProduceErrorKind::UnknownPartition { partitions: partitions.len() as i32 });
+                    return Err(ProduceErrorKind::UnknownPartition { partitions: topic.partitions.len() as i32 });
                 }
                 // It may have been added since the last look.
                 checked_partition = true;

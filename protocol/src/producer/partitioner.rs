@@ -1,5 +1,7 @@
 //! Which partition a record goes to. Pure.
 
+use crate::cluster::Partition;
+
 /// Java's murmur2, seed included: keyed records land where a Java producer would put them.
 fn murmur2(data: &[u8]) -> i32 {
     const M: u32 = 0x5bd1_e995;
@@ -34,17 +36,15 @@ pub(super) struct Sticky {
 }
 
 impl Sticky {
-    /// `led` tells of each partition whether it has a leader.
-    pub(super) fn choose(&mut self, led: &[bool]) -> i32 {
-        let usable = |partition: i32| led.get(partition as usize).copied().unwrap_or(false);
+    /// One of `partitions`, which are all of the topic, by index.
+    pub(super) fn choose(&mut self, partitions: &[Partition]) -> i32 {
+        let usable = |partition: i32| partitions.get(partition as usize).is_some_and(|found| found.leader.is_some());
         if let Some(current) = self.current.filter(|current| usable(*current)) {
             return current;
         }
-        let candidates: Vec<i32> = (0..led.len() as i32).filter(|partition| usable(*partition)).collect();
-        let chosen = match fastrand::choice(&candidates) {
-            Some(chosen) => *chosen,
-            None => fastrand::i32(0..led.len().max(1) as i32),
-        };
+        let all = 0..partitions.len().max(1) as i32;
+        let chosen = fastrand::choice(all.clone().filter(|partition| usable(*partition)).collect::<Vec<_>>())
+            .unwrap_or_else(|| fastrand::i32(all));
         self.current = Some(chosen);
         chosen
     }
@@ -60,6 +60,7 @@ impl Sticky {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error_code::ErrorCode;
 
     #[test]
     fn keys_hash_as_in_java() {
@@ -80,16 +81,22 @@ mod tests {
     #[test]
     fn unkeyed_records_stay_until_their_batch_is_sealed_and_avoid_the_leaderless() {
         let mut sticky = Sticky::default();
-        let led = [false, true, true, false];
+        let led = |leaders: [Option<i32>; 4]| {
+            leaders.map(|leader| {
+                let (leader_epoch, error) = (0, ErrorCode::NONE);
+                Partition { index: 0, leader, leader_epoch, error, replicas: Vec::new() }
+            })
+        };
+        let some = led([None, Some(1), Some(2), None]);
         let mut seen = std::collections::BTreeSet::new();
         for _ in 0..100 {
-            let first = sticky.choose(&led);
+            let first = sticky.choose(&some);
             assert!((1..=2).contains(&first));
-            assert_eq!(sticky.choose(&led), first);
+            assert_eq!(sticky.choose(&some), first);
             seen.insert(first);
             sticky.sealed(first);
         }
         assert_eq!(seen.len(), 2);
-        assert!((0..4).contains(&Sticky::default().choose(&[false; 4])), "none has a leader: any will do");
+        assert!((0..4).contains(&Sticky::default().choose(&led([None; 4]))), "none has a leader: any will do");
     }
 }

@@ -14,27 +14,23 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use kafka_protocol::{
-    messages::{
-        InitProducerIdRequest, ProduceRequest, ProducerId, TopicName,
-        produce_request::{PartitionProduceData, TopicProduceData},
-        produce_response::PartitionProduceResponse,
-    },
-    protocol::StrBytes,
+use kafka_protocol::messages::{
+    ApiKey, InitProducerIdRequest, ProduceRequest, ProducerId, produce_response::PartitionProduceResponse,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Acks, Outcome, ProduceErrorKind, Receipt,
-    accumulator::{Batch, Key, Shared, failure},
+    Acks, Outcome, ProduceErrorKind,
+    accumulator::{Batch, Indexes, Key, Place, Shared, failure},
+    completion::Written,
     verdict::{Case, Verdict, verdict},
 };
 use crate::{
-    cluster::{Backoff, Broker, Cluster, NodeId, Purpose},
+    cluster::{Backoff, Broker, Call, Cluster, NodeId, Purpose},
     connection::{BoxFuture, RequestError},
     error_code::ErrorCode,
-    message,
+    message::{self, ProduceTopic, RawProduce},
 };
 
 /// Topics travel by id from this version on.
@@ -56,6 +52,14 @@ struct Lane {
     not_before: Instant,
 }
 
+impl Lane {
+    /// Into the queue, before what is younger.
+    fn put_back(&mut self, batch: Batch) {
+        let place = self.queue.partition_point(|other| other.place() < batch.place());
+        self.queue.insert(place, batch);
+    }
+}
+
 type Answers = BTreeMap<Key, PartitionProduceResponse>;
 
 enum Done {
@@ -63,7 +67,7 @@ enum Done {
     /// None: nothing is answered to acks=0.
     Produced {
         node: NodeId,
-        sent: Vec<(Key, u64, Option<i32>)>,
+        sent: Vec<(Key, Place)>,
         answer: Result<Option<Answers>, RequestError>,
     },
 }
@@ -126,15 +130,19 @@ impl Sender {
 
     fn lane(&mut self, key: &Key) -> &mut Lane {
         let config = &self.shared.config;
-        self.lanes.entry(key.clone()).or_insert_with(|| Lane {
-            queue: VecDeque::new(),
-            in_flight: Vec::new(),
-            epoch: None,
-            next_sequence: 0,
-            settled: false,
-            repeating: false,
-            backoff: Backoff::new(config.retry_backoff, config.retry_backoff_max),
-            not_before: Instant::now(),
+        self.lanes.entry(key.clone()).or_insert_with(|| {
+            // Its leader is to be followed, also if it was known because somebody else watched the topic.
+            self.cluster.watch_topics(&[key.0.to_string()], config.allow_auto_create_topics);
+            Lane {
+                queue: VecDeque::new(),
+                in_flight: Vec::new(),
+                epoch: None,
+                next_sequence: 0,
+                settled: false,
+                repeating: false,
+                backoff: Backoff::new(config.retry_backoff, config.retry_backoff_max),
+                not_before: Instant::now(),
+            }
         })
     }
 
@@ -250,7 +258,7 @@ impl Sender {
     fn send(&mut self, leader: NodeId, keys: Vec<Key>) {
         let config = &self.shared.config;
         let metadata = self.cluster.metadata();
-        let (mut sent, mut topics) = (Vec::new(), Vec::new());
+        let (mut sent, mut topics) = (Vec::new(), Vec::<ProduceTopic>::new());
         for key in keys {
             let Some(lane) = self.lanes.get_mut(&key) else { continue };
             let Some(mut batch) = lane.queue.pop_front() else { continue };
@@ -263,9 +271,15 @@ impl Sender {
                 }
             }
             batch.tries += 1;
-            sent.push((key.clone(), batch.number, batch.stamp.map(|stamp| stamp.2)));
-            let id = metadata.topics.get(&key.0).map(|topic| topic.id).unwrap_or_default();
-            topics.push((key.clone(), id, batch.sealed.bytes()));
+            sent.push((key.clone(), batch.place()));
+            let partition = (key.1, batch.sealed.bytes());
+            match topics.last_mut() {
+                Some(topic) if topic.name == key.0 => topic.partitions.push(partition),
+                _ => {
+                    let id = metadata.topics.get(&key.0).map(|topic| topic.id).unwrap_or_default();
+                    topics.push(ProduceTopic { name: key.0.clone(), id, partitions: vec![partition] });
+                }
+            }
             lane.in_flight.push(batch);
         }
         let acks = match config.acks {
@@ -274,39 +288,17 @@ impl Sender {
             Acks::All => -1,
         };
         let timeout_ms = i32::try_from(config.request_timeout.as_millis()).unwrap_or(i32::MAX);
-        let names: Vec<(uuid::Uuid, Arc<str>)> = topics.iter().map(|(key, id, _)| (*id, key.0.clone())).collect();
-        let build = move |version: i16| {
-            let mut by_topic: Vec<(Key, TopicProduceData)> = Vec::new();
-            for (key, id, bytes) in topics {
-                let data = PartitionProduceData::default().with_index(key.1).with_records(Some(bytes));
-                match by_topic.last_mut() {
-                    Some((last, topic)) if last.0 == key.0 => topic.partition_data.push(data),
-                    _ => {
-                        let topic = TopicProduceData::default().with_partition_data(vec![data]);
-                        let topic = if version >= BY_TOPIC_ID {
-                            topic.with_topic_id(id)
-                        } else {
-                            topic.with_name(TopicName(StrBytes::from_string(key.0.to_string())))
-                        };
-                        by_topic.push((key, topic));
-                    }
-                }
-            }
-            ProduceRequest::default()
-                .with_acks(acks)
-                .with_timeout_ms(timeout_ms)
-                .with_topic_data(by_topic.into_iter().map(|(_, topic)| topic).collect())
+        let names: Vec<(uuid::Uuid, Arc<str>)> = topics.iter().map(|topic| (topic.id, topic.name.clone())).collect();
+        let call = Call {
+            api_key: ApiKey::Produce as i16,
+            expects_answer: acks != 0,
+            topic_ids: topics.iter().all(|topic| !topic.id.is_nil()),
         };
+        let request = RawProduce { acks, timeout_ms, transactional_id: None, topics };
+        let encode = move |version, client_id: &str| request.encode(version, 0, client_id);
         *self.brokers.entry(leader).or_default() += 1;
         let cluster = self.cluster.clone();
-        let expects_answer = acks != 0;
-        let raw = self.cluster.call_raw::<ProduceRequest>(
-            leader,
-            Purpose::Produce,
-            config.request_timeout,
-            expects_answer,
-            build,
-        );
+        let raw = self.cluster.call_raw(leader, Purpose::Produce, config.request_timeout, call, encode);
         self.requests.push(Box::pin(async move {
             let answer = match raw.await {
                 Ok((_, None)) => Ok(None),
@@ -338,12 +330,9 @@ impl Sender {
                 if let Some(count) = self.brokers.get_mut(&node) {
                     *count = count.saturating_sub(1);
                 }
-                for (key, number, sequence) in sent {
+                for (key, place) in sent {
                     let Some(lane) = self.lanes.get_mut(&key) else { continue };
-                    let found = lane
-                        .in_flight
-                        .iter()
-                        .position(|batch| batch.number == number && batch.stamp.map(|stamp| stamp.2) == sequence);
+                    let found = lane.in_flight.iter().position(|batch| batch.place() == place);
                     let Some(position) = found else { continue };
                     let batch = lane.in_flight.remove(position);
                     match &answer {
@@ -361,13 +350,8 @@ impl Sender {
             lane.backoff.reset();
             lane.settled = true;
         }
-        let timestamps = batch.sealed.timestamps();
-        let outcomes = batch.indexes.iter().enumerate().map(|(place, index)| {
-            let timestamp = if append_time >= 0 { append_time } else { timestamps.get(place).copied().unwrap_or(-1) };
-            let offset = base_offset.map(|base| base + place as i64);
-            (*index, Ok(Receipt { partition: key.1, offset, timestamp }))
-        });
-        batch.completion.set(outcomes);
+        let append_time = Some(append_time).filter(|time| *time >= 0);
+        batch.settle(Ok(Written { partition: key.1, offset: base_offset, append_time }));
         if batch.completion.is_done() {
             self.shared.finished(batch.number);
         }
@@ -394,9 +378,8 @@ impl Sender {
             return;
         };
         let code = ErrorCode(answer.error_code);
-        let sequence = batch.stamp.map(|stamp| stamp.2);
         let is_first = self.lanes.get(key).is_none_or(|lane| {
-            let older = |other: &Batch| other.number < batch.number && other.stamp.map(|s| s.2) != sequence;
+            let older = |other: &Batch| other.place() < batch.place();
             !lane.in_flight.iter().any(older) && !lane.queue.iter().any(older)
         });
         let case = Case {
@@ -441,14 +424,14 @@ impl Sender {
                     let message =
                         error.batch_index_error_message.as_ref().map(|m| m.to_string()).or_else(|| message.clone());
                     let kind = ProduceErrorKind::Broker { code, message };
-                    batch.completion.set([(*index, Err(failure(key, Outcome::Rejected, kind)))].into_iter());
+                    batch.completion.set([(index, Err(failure(key, Outcome::Rejected, kind)))].into_iter());
                 }
                 self.divide(key, batch, |place| (!culprits.contains(&place)).then_some(0));
             }
             Verdict::Failed => {
                 let kind = match code {
                     ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE => {
-                        ProduceErrorKind::TooLarge { size: batch.sealed.len_bytes(), limit: None }
+                        ProduceErrorKind::TooLarge { size: batch.sealed.len(), limit: None }
                     }
                     code => ProduceErrorKind::Broker { code, message },
                 };
@@ -457,7 +440,7 @@ impl Sender {
         }
     }
 
-    /// Puts a batch back in the order of its number.
+    /// Puts a batch back in its place.
     fn again(&mut self, key: &Key, batch: Batch) {
         if batch.completion.is_done() {
             // Its records were given up at the delivery timeout; a gap in the sequence is healed by a new epoch.
@@ -475,8 +458,7 @@ impl Sender {
         let lane = self.lane(key);
         lane.repeating = true;
         lane.not_before = Instant::now() + lane.backoff.next_delay();
-        let place = lane.queue.iter().position(|other| other.number > batch.number).unwrap_or(lane.queue.len());
-        lane.queue.insert(place, batch);
+        lane.put_back(batch);
     }
 
     /// This partition goes on with the next epoch, sequences from 0 (KIP-360, done locally as no transaction is involved).
@@ -519,8 +501,8 @@ impl Sender {
         let places: Vec<Option<usize>> = (0..batch.indexes.len()).map(part).collect();
         let mut divided = Vec::new();
         for (number, mut sealed) in parts.into_iter().enumerate() {
-            let of_part = |(place, index): (usize, &usize)| (places[place] == Some(number)).then_some(*index);
-            let indexes: Vec<usize> = batch.indexes.iter().enumerate().filter_map(of_part).collect();
+            let of_part = |(place, index): (usize, usize)| (places[place] == Some(number)).then_some(index);
+            let indexes = Indexes::Part(batch.indexes.iter().filter_map(of_part).collect());
             let stamp = sequence;
             if let Some((id, epoch, first)) = stamp {
                 sealed.stamp(id, epoch, first);
@@ -541,9 +523,8 @@ impl Sender {
         }
         let lane = self.lane(key);
         lane.repeating = true;
-        let place = lane.queue.iter().position(|other| other.number > batch.number).unwrap_or(lane.queue.len());
-        for part in divided.into_iter().rev() {
-            lane.queue.insert(place, part);
+        for part in divided {
+            lane.put_back(part);
         }
     }
 
@@ -567,7 +548,7 @@ fn advance(sequence: i32, count: i32) -> i32 {
 
 fn fail(shared: &Shared, key: &Key, batch: &Batch, outcome: Outcome, kind: ProduceErrorKind) {
     let error = failure(key, outcome, kind);
-    batch.completion.set(batch.indexes.iter().map(|index| (*index, Err(error.clone()))));
+    batch.settle(Err(error));
     if batch.completion.is_done() {
         shared.finished(batch.number);
     }

@@ -1,179 +1,262 @@
-//! The batches in the bytes of a fetch answer (or a produce request), one by one, unpacked by nobody.
-#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+//! The batches in the records field of a fetch response.
+//!
+//! [`Batches`] only walks headers: it verifies no CRC and decompresses nothing, so that a caller can skip what it has seen
+//! already. [`RawBatch`] is the main type.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use super::{
-    BatchError, BatchHeader, Compression, HEADER_BYTES, Records, codec,
-    header::{CRC_COVERS_FROM, LOG_OVERHEAD, MAGIC_AT},
+    codec::{self, Compression},
+    error::BatchError,
+    header::{BatchHeader, CRC_START, HEADER_LEN, LENGTH_OVERHEAD, MAGIC},
+    records::Records,
 };
 use crate::wire::Reader;
 
-/// The only message format since Kafka 0.11.
-const MAGIC: i8 = 2;
+/// Up to and with the magic byte; the same place in all message formats.
+const MAGIC_END: usize = 17;
+/// The least length field of formats 0 and 1: CRC, magic, attributes and two empty lengths.
+const LEAST_OLD_LENGTH: i32 = 14;
 
-/// One whole batch.
-#[derive(Debug, Clone)]
+/// One whole batch as it was fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawBatch {
     pub header: BatchHeader,
-    /// The batch with its header.
+    /// The whole batch, 61-byte header included.
     pub bytes: Bytes,
 }
 
-/// What a control batch says (KIP-98).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ControlType {
-    Abort,
-    Commit,
-    Other(i16),
-}
-
 impl RawBatch {
-    /// The checksum (CRC-32C) over everything behind it.
+    /// A batch of `payload` (the records, already compressed as the attributes say); length and CRC are set here.
+    ///
+    /// # Errors
+    /// [`BatchError::Full`] if the payload is beyond what a length field can say.
+    pub fn assemble(mut header: BatchHeader, payload: &[u8]) -> Result<Self, BatchError> {
+        let total = HEADER_LEN + payload.len();
+        header.length = i32::try_from(total - LENGTH_OVERHEAD)
+            .map_err(|_| BatchError::Full { bytes: payload.len(), count: header.record_count })?;
+        let encoded = header.encode();
+        let (_, summed) = encoded.split_at(CRC_START);
+        header.crc = crc32c::crc32c_append(crc32c::crc32c(summed), payload);
+        let mut bytes = Vec::with_capacity(total);
+        bytes.extend_from_slice(&header.encode());
+        bytes.extend_from_slice(payload);
+        Ok(Self { header, bytes: bytes.into() })
+    }
+
+    /// The records as bytes, still compressed.
+    pub fn payload(&self) -> Bytes {
+        self.bytes.slice(HEADER_LEN.min(self.bytes.len())..)
+    }
+
+    /// Whether the bytes are those that were written; 40 ns/KiB.
     pub fn verify_crc(&self) -> Result<(), BatchError> {
-        let actual = crc32c::crc32c(self.bytes.get(CRC_COVERS_FROM..).unwrap_or_default());
-        let BatchHeader { base_offset: offset, crc: expected, .. } = self.header;
-        if actual == expected { Ok(()) } else { Err(BatchError::Crc { offset, expected, actual }) }
+        let summed = self.bytes.get(CRC_START..).unwrap_or_default();
+        let actual = crc32c::crc32c(summed);
+        if actual == self.header.crc {
+            Ok(())
+        } else {
+            Err(BatchError::Crc { offset: self.header.base_offset, expected: self.header.crc, actual })
+        }
     }
 
-    /// Unpacks the records; more than `max_unpacked` bytes of them are refused.
-    pub fn records(&self, max_unpacked: usize) -> Result<Records, BatchError> {
-        let packed = self.bytes.slice(HEADER_BYTES.min(self.bytes.len())..);
-        let offset = self.header.base_offset;
-        let unpacked = match self.header.compression()? {
-            Compression::None => packed,
-            codec => codec::decompress(codec, &packed, max_unpacked).map_err(|error| error.at(offset, codec))?,
+    /// Decompresses, to at most `max_decompressed` bytes. Uncompressed records are not copied: they stay in the fetched
+    /// bytes, which then live as long as the [`Records`].
+    ///
+    /// # Errors
+    /// [`BatchError::UnknownCompression`], [`BatchError::Decompress`], [`BatchError::DecompressedTooLarge`].
+    pub fn records(&self, max_decompressed: usize) -> Result<Records, BatchError> {
+        let payload = self.payload();
+        let bytes = match self.header.compression()? {
+            // A batch that compaction emptied has no payload, not the compressed form of nothing.
+            Compression::None => payload,
+            _ if payload.is_empty() => payload,
+            compression => codec::decompress(compression, &payload, max_decompressed)
+                .map_err(|error| error.of_batch(self.header.base_offset, compression))?,
         };
-        Records::new(self.header, unpacked)
-    }
-
-    /// What a control batch marks.
-    pub fn control_type(&self) -> Result<ControlType, BatchError> {
-        let offset = self.header.base_offset;
-        let records = self.records(self.bytes.len())?;
-        let Some(record) = records.iter().next().transpose()? else {
-            return Err(BatchError::Count { offset, count: 0, last_offset_delta: self.header.last_offset_delta });
-        };
-        let mut key = Reader::new(record.key.unwrap_or_default());
-        let kind = key.i16("control version").and_then(|_| key.i16("control type"));
-        Ok(match kind.map_err(|error| BatchError::Record(error, offset))? {
-            0 => ControlType::Abort,
-            1 => ControlType::Commit,
-            other => ControlType::Other(other),
-        })
+        Ok(Records::new(self.header, bytes))
     }
 }
 
-/// Iterates the complete batches; the partial one at the end, with which brokers fill an answer, is left out silently.
-/// After an error there is nothing more.
-#[derive(Debug)]
+/// Walks the batches of a fetch response. A partial batch at the end, which brokers send when a limit cuts it, ends the
+/// walk silently; an error ends it as well.
+#[derive(Debug, Clone)]
 pub struct Batches {
     rest: Bytes,
+    failed: bool,
 }
 
 impl Batches {
     pub fn new(bytes: Bytes) -> Self {
-        Self { rest: bytes }
+        Self { rest: bytes, failed: false }
     }
 
-    fn take_next(&mut self) -> Result<Option<RawBatch>, BatchError> {
-        let mut reader = Reader::new(&self.rest);
-        let (Ok(offset), Ok(length)) = (reader.i64("base offset"), reader.i32("batch length")) else { return Ok(None) };
-        let magic = self.rest.get(MAGIC_AT).copied().map(|byte| byte as i8);
-        if let Some(magic) = magic
-            && magic != MAGIC
-        {
-            return Err(BatchError::UnsupportedMagic { offset, magic });
-        }
-        let whole = usize::try_from(length).ok().map(|length| length + LOG_OVERHEAD);
-        let Some(whole) = whole.filter(|whole| *whole >= HEADER_BYTES) else {
-            return Err(BatchError::Length { offset, length });
+    /// Bytes not walked yet; after the end those of the partial batch. A response that is all tail brings nobody forward.
+    pub fn remaining(&self) -> usize {
+        self.rest.len()
+    }
+
+    /// None at the partial tail.
+    fn next_batch(&mut self) -> Result<Option<RawBatch>, BatchError> {
+        let Some(start) = self.rest.first_chunk::<MAGIC_END>() else {
+            return Ok(None);
         };
-        if self.rest.len() < whole {
+        let (offset, length, magic) = prefix(start);
+        let least = if magic == MAGIC { (HEADER_LEN - LENGTH_OVERHEAD) as i32 } else { LEAST_OLD_LENGTH };
+        if length < least {
+            return Err(BatchError::BadLength { offset, length });
+        }
+        let total = usize::try_from(length).unwrap_or(usize::MAX).saturating_add(LENGTH_OVERHEAD);
+        if self.rest.len() < total {
             return Ok(None);
         }
-        let bytes = self.rest.split_to(whole);
-        Ok(Some(RawBatch { header: BatchHeader::read(&bytes)?, bytes }))
+        if magic != MAGIC {
+            return Err(BatchError::UnsupportedMagic { offset, magic });
+        }
+        let header = BatchHeader::parse(&self.rest).map_err(BatchError::Header)?;
+        header.check()?;
+        Ok(Some(RawBatch { header, bytes: self.rest.split_to(total) }))
     }
+}
+
+/// Base offset, length and magic.
+fn prefix(start: &[u8; MAGIC_END]) -> (i64, i32, i8) {
+    let mut reader = Reader::new(start);
+    let offset = reader.i64("base_offset").unwrap_or_default();
+    let length = reader.i32("length").unwrap_or_default();
+    let magic = reader.rest().last().map_or(MAGIC, |&byte| byte as i8);
+    (offset, length, magic)
 }
 
 impl Iterator for Batches {
     type Item = Result<RawBatch, BatchError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let next = self.take_next();
-        if next.is_err() {
-            self.rest.clear();
+        if self.failed {
+            return None;
         }
-        next.transpose()
+        let next = self.next_batch().transpose();
+        self.failed = matches!(next, Some(Err(_)));
+        next
+    }
+}
+
+impl std::iter::FusedIterator for Batches {}
+
+/// A batch alone: exactly one, whole, with nothing after it, as a produce request carries it.
+impl TryFrom<Bytes> for RawBatch {
+    type Error = BatchError;
+
+    fn try_from(bytes: Bytes) -> Result<Self, BatchError> {
+        let mut batches = Batches::new(bytes);
+        let batch = batches.next_batch()?.ok_or_else(|| {
+            let have = batches.remaining();
+            BatchError::Header(crate::wire::WireError::Truncated { field: "batch", need: have.saturating_add(1), have })
+        })?;
+        match batches.rest.remaining() {
+            0 => Ok(batch),
+            extra => Err(BatchError::TrailingBytes { offset: batch.header.base_offset, extra }),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::BatchBuilder;
 
-    fn batch() -> Bytes {
-        let mut builder = BatchBuilder::new(Compression::None, None);
-        builder.append(7, Some(b"k"), Some(b"v"), &[]);
-        builder.seal().expect("sealed").bytes()
+    fn empty(base_offset: i64, last_offset_delta: i32) -> RawBatch {
+        let header = BatchHeader { base_offset, last_offset_delta, ..BatchHeader::default() };
+        RawBatch::assemble(header, &[]).expect("small")
     }
 
-    fn with(mut bytes: Vec<u8>, at: usize, value: &[u8]) -> Bytes {
-        bytes[at..at + value.len()].copy_from_slice(value);
-        bytes.into()
+    fn walk(bytes: &[u8]) -> Vec<Result<i64, BatchError>> {
+        Batches::new(Bytes::copy_from_slice(bytes)).map(|batch| batch.map(|b| b.header.base_offset)).collect()
     }
 
     #[test]
-    fn the_partial_tail_is_left_out_at_every_length() {
-        let one = batch();
-        for cut in 0..one.len() {
-            let mut bytes = one.to_vec();
-            bytes.extend_from_slice(&one[..cut]);
-            let read: Vec<_> = Batches::new(bytes.into()).collect();
-            assert_eq!(read.len(), 1, "a tail of {cut} bytes");
-            assert!(read[0].is_ok());
+    fn the_partial_tail_ends_the_walk_silently_wherever_it_is_cut() {
+        let whole = [empty(10, 4).bytes, empty(15, 0).bytes].concat();
+        assert_eq!(walk(&whole), [Ok(10), Ok(15)]);
+        for cut in 0..whole.len() {
+            let expected: &[_] = if cut < HEADER_LEN { &[] } else { &[Ok(10)] };
+            assert_eq!(walk(&whole[..cut]), expected, "cut at {cut}");
+        }
+        let mut batches = Batches::new(Bytes::from(whole).slice(..70));
+        assert!(batches.next().is_some() && batches.next().is_none());
+        assert_eq!(batches.remaining(), 9);
+    }
+
+    #[test]
+    fn a_batch_that_compaction_emptied_still_says_where_to_go_on() {
+        let bytes = empty(100, 41).bytes;
+        let batch = Batches::new(bytes).next().expect("one").expect("valid");
+        assert_eq!(batch.header.next_offset(), 142);
+        assert_eq!(batch.records(0).expect("nothing to decompress").iter().count(), 0);
+    }
+
+    #[test]
+    fn an_empty_batch_is_empty_whatever_its_codec() {
+        for code in 0..=4 {
+            let header = BatchHeader { attributes: code, last_offset_delta: 3, ..BatchHeader::default() };
+            let batch = RawBatch::assemble(header, &[]).expect("small");
+            assert_eq!(batch.records(0).expect("empty").iter().count(), 0, "codec {code}");
         }
     }
 
     #[test]
-    fn older_message_formats_are_named_with_their_offset() {
-        for magic in [0u8, 1, 3, 0xff] {
-            let mut bytes = batch().to_vec();
-            bytes[..8].copy_from_slice(&41i64.to_be_bytes());
-            let bytes = with(bytes, MAGIC_AT, &[magic]);
-            let error = Batches::new(bytes).next().expect("something").expect_err("not magic 2");
-            assert_eq!(error, BatchError::UnsupportedMagic { offset: 41, magic: magic as i8 });
+    fn what_is_not_a_batch_is_refused_once() {
+        let good = empty(7, 0).bytes;
+        let with = |at: usize, bytes: &[u8]| {
+            let mut bad = good.to_vec();
+            bad[at..at + bytes.len()].copy_from_slice(bytes);
+            bad
+        };
+        let cases = [
+            (with(16, &[0]), BatchError::UnsupportedMagic { offset: 7, magic: 0 }),
+            (with(16, &[1]), BatchError::UnsupportedMagic { offset: 7, magic: 1 }),
+            (with(16, &[3]), BatchError::UnsupportedMagic { offset: 7, magic: 3 }),
+            (with(8, &[0xff; 4]), BatchError::BadLength { offset: 7, length: -1 }),
+            (with(8, &[0, 0, 0, 48]), BatchError::BadLength { offset: 7, length: 48 }),
+            (with(8, &[0, 0, 0, 0]), BatchError::BadLength { offset: 7, length: 0 }),
+            (with(23, &[0xff; 4]), BatchError::BadHeader { offset: 7, field: "last_offset_delta", value: -1 }),
+            (with(57, &[0, 0, 0, 2]), BatchError::BadHeader { offset: 7, field: "record_count", value: 2 }),
+            (with(57, &[0x80, 0, 0, 0]), BatchError::BadHeader { offset: 7, field: "record_count", value: i32::MIN }),
+        ];
+        for (bytes, expected) in cases {
+            assert_eq!(walk(&[&bytes[..], &good[..]].concat()), [Err(expected)]);
         }
+        let far = empty(i64::MAX - 3, 3).bytes;
+        assert!(matches!(walk(&far)[..], [Err(BatchError::Overflow { field: "offset", .. })]));
     }
 
     #[test]
-    fn lengths_and_offsets_that_cannot_be_are_errors() {
-        for length in [-1i32, 0, 48, i32::MIN] {
-            let bytes = with(batch().to_vec(), 8, &length.to_be_bytes());
-            assert_eq!(
-                Batches::new(bytes).next().expect("something").expect_err("impossible"),
-                BatchError::Length { offset: 0, length }
-            );
-        }
-        for (at, value) in [(0, i64::MAX.to_be_bytes().to_vec()), (23, (-1i32).to_be_bytes().to_vec())] {
-            let bytes = with(batch().to_vec(), at, &value);
-            assert!(matches!(Batches::new(bytes).next(), Some(Err(BatchError::Overflow { .. }))));
-        }
+    fn a_message_of_the_old_format_is_named_even_if_it_is_shorter_than_a_header() {
+        // Offset 5, a magic-1 message of 22 bytes without key and value.
+        let mut old = vec![0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 22, 1, 2, 3, 4, 1];
+        old.resize(34, 0xff);
+        let error = Batches::new(Bytes::from(old)).next().expect("one").expect_err("old");
+        assert_eq!(error.to_string(), "batch at offset 5: message format 1 is not supported, only 2");
     }
 
     #[test]
-    fn a_flipped_bit_is_found_by_the_checksum() {
-        let one = batch();
-        let good = Batches::new(one.clone()).next().expect("one").expect("whole");
+    fn a_changed_byte_fails_the_crc_and_what_the_broker_sets_does_not() {
+        let good = empty(7, 0);
         assert_eq!(good.verify_crc(), Ok(()));
-        for at in CRC_COVERS_FROM..one.len() {
-            let mut bytes = one.to_vec();
-            bytes[at] ^= 1;
-            if let Some(Ok(bad)) = Batches::new(bytes.into()).next() {
-                assert!(matches!(bad.verify_crc(), Err(BatchError::Crc { offset: 0, .. })), "byte {at}");
-            }
+        for at in 0..good.bytes.len() {
+            let mut changed = good.bytes.to_vec();
+            changed[at] ^= 0x40;
+            let batch = RawBatch { header: BatchHeader::parse(&changed).expect("whole"), bytes: changed.into() };
+            let outside = at < 17; // base offset, length, leader epoch, magic
+            assert_eq!(batch.verify_crc().is_ok(), outside, "byte {at}");
         }
+    }
+
+    #[test]
+    fn a_batch_alone_is_whole_and_nothing_follows_it() {
+        let good = empty(7, 0);
+        assert_eq!(RawBatch::try_from(good.bytes.clone()), Ok(good.clone()));
+        assert!(RawBatch::try_from(good.bytes.slice(..60)).is_err());
+        let two = Bytes::from([&good.bytes[..], b"x"].concat());
+        assert_eq!(RawBatch::try_from(two), Err(BatchError::TrailingBytes { offset: 7, extra: 1 }));
     }
 }

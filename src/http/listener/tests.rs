@@ -19,14 +19,7 @@ const LIMITS: ListenerLimits = ListenerLimits {
 };
 
 fn server(router: Router) -> Server {
-    Server {
-        name: "test",
-        protocol: protocol(&LIMITS),
-        limits: LIMITS,
-        router,
-        metrics: HttpMetrics::default(),
-        stop: CancellationToken::new(),
-    }
+    Server::new("test", LIMITS, router, HttpMetrics::default(), CancellationToken::new())
 }
 
 /// A server on one end of a pipe that holds `capacity` bytes.
@@ -103,6 +96,64 @@ async fn a_client_that_does_not_read_its_answer_is_cut() {
     let started = Instant::now();
     served.await.expect("no panic");
     assert_eq!(started.elapsed().as_secs(), 30);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_http_2_client_that_takes_no_answer_is_cut_even_if_it_reads() {
+    use http_body_util::Empty;
+
+    let (client, served, _stop) = serve(hello(), 65_536);
+    let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    let (mut sender, connection) =
+        builder.initial_stream_window_size(0).handshake(TokioIo::new(client)).await.expect("handshake");
+    let connection = tokio::spawn(connection);
+    let request = Request::get("http://x/").body(Empty::<bytes::Bytes>::new()).expect("request");
+    let response = sender.send_request(request).await.expect("the head of an answer");
+    let started = Instant::now();
+    served.await.expect("no panic");
+    assert_eq!(started.elapsed().as_secs(), 30);
+    drop(response);
+    connection.abort();
+}
+
+#[tokio::test]
+async fn a_head_that_cannot_be_read_gets_its_status() {
+    let headers: String = (0..200).map(|n| format!("h{n}: x\r\n")).collect();
+    for (request, status, code) in [
+        ("hello\r\n\r\n", 400, "ERR12608"),
+        ("GET / HTTP/9.9\r\n\r\n", 400, "ERR12608"),
+        ("GET /\r\n\r\n", 400, "ERR12608"),
+        ("GET / HTTP/1.1\r\nHo st: x\r\n\r\n", 400, "ERR12608"),
+        ("GET / HTTP/1.1\r\nHost: \0\r\n\r\n", 400, "ERR12608"),
+        ("POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n", 400, "ERR12608"),
+        ("POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400, "ERR12608"),
+        ("\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\u{1}", 400, "ERR12608"),
+        ("GET / HTTP/1.1\r\nHost: x\r\n\r\nnonsense\r\n\r\n", 400, "ERR12608"),
+        (&format!("GET / HTTP/1.1\r\n{headers}\r\n"), 431, "ERR12602"),
+        (&format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "x".repeat(1_000_000)), 431, "ERR12602"),
+        (&format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(1_000_000)), 431, "ERR12602"),
+    ] {
+        let (client, served, _stop) = serve(hello(), 1024);
+        let (mut read, mut write) = tokio::io::split(client);
+        let mut text = String::new();
+        let sent = async {
+            write.write_all(request.as_bytes()).await.expect("what is sent in vain is taken all the same");
+            write.shutdown().await.expect("open");
+        };
+        let (_, answer) = tokio::join!(sent, read.read_to_string(&mut text));
+        answer.expect("text");
+        let start = &request[..request.len().min(60)];
+        let refusal = &text[text.rfind("HTTP/1.1 ").unwrap_or_else(|| panic!("no answer to {start:?}"))..];
+        assert!(refusal.starts_with(&format!("HTTP/1.1 {status} ")), "{start:?}: {refusal}");
+        let (_, body) = refusal.split_once("\r\n\r\n").expect("a body");
+        let body: serde_json::Value = serde_json::from_str(body).expect("a Status");
+        assert_eq!(
+            (body["statusCode"].as_u64(), &body["code"]),
+            (Some(status), &serde_json::Value::from(code)),
+            "{start:?}"
+        );
+        served.await.expect("no panic");
+    }
 }
 
 #[tokio::test(start_paused = true)]

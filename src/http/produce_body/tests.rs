@@ -161,7 +161,7 @@ fn what_is_null_or_not_positive_is_as_if_it_were_absent() {
         "{\"keyFormat\":null,\"atomic\":null,\"valueSchemaId\":null,\"records\":[{\"partition\":null,\"timestamp\":0,
           \"headers\":null,\"correlationId\":\"\",\"traceabilityId\":null},{\"timestamp\":-5}]}",
     );
-    assert_eq!((body.key_format, body.atomic, body.schema_field), (None, false, None));
+    assert_eq!((body.key_format, body.atomic, body.value_schema_field), (None, false, None));
     assert_eq!(body.records[0].partition, None);
     assert_eq!(body.records[0].timestamp, None);
     assert_eq!(body.records[0].correlation_id, None);
@@ -171,6 +171,6 @@ fn what_is_null_or_not_positive_is_as_if_it_were_absent() {
 #[test]
 fn schema_fields_and_atomic_are_noticed() {
     let body = check("{\"value_schema_id\":7,\"keySchema\":\"x\",\"atomic\":\"true\",\"records\":[]}");
-    assert_eq!(body.schema_field, Some("valueSchemaId"));
+    assert_eq!((body.key_schema_field, body.value_schema_field), (Some("keySchema"), Some("valueSchemaId")));
     assert!(body.atomic);
 }

@@ -4,6 +4,7 @@ mod audit;
 mod backend_calls;
 mod configuration;
 mod dead_letters;
+mod demo;
 mod failures;
 mod load;
 mod produce;

@@ -15,7 +15,7 @@ use crate::support::{
 };
 
 /// A backend that refuses the records whose value says so; tells each batch it gets.
-async fn backend() -> Result<(String, tokio::sync::mpsc::UnboundedReceiver<Vec<Value>>)> {
+pub(super) async fn backend() -> Result<(String, tokio::sync::mpsc::UnboundedReceiver<Vec<Value>>)> {
     let (sender, batches) = tokio::sync::mpsc::unbounded_channel();
     let answer = move |body: String| {
         let sender = sender.clone();

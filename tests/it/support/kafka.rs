@@ -46,16 +46,15 @@ pub(crate) fn shared(version: &'static str, test: &str) -> Option<&'static Kafka
         }
     });
     if kafka.is_none() {
-        skip(test);
+        skip(test, missing().unwrap_or("a part"), "openjdk-17-jdk-headless maven");
     }
     kafka.as_ref()
 }
 
-/// Says that a test did not run and why, where `.ci/run` counts it.
-pub(crate) fn skip(test: &str) {
-    let missing = missing().unwrap_or("a part");
+/// Says that a test did not run and why, where `.ci/run` counts it; `packages` are Debian's.
+pub(crate) fn skip(test: &str, missing: &str, packages: &str) {
     assert!(std::env::var("CI").is_err(), "{test} needs {missing}, and a CI run must not leave it out");
-    let line = format!("NOT RUN: {test} needs {missing} (Debian: apt-get install openjdk-17-jdk-headless maven)");
+    let line = format!("NOT RUN: {test} needs {missing} (Debian: apt-get install {packages})");
     eprintln!("{line}");
     let report = target_directory().join("tests-not-run");
     let mut file = fs::OpenOptions::new().create(true).append(true).open(report).expect("target can be written");
@@ -150,6 +149,8 @@ impl Kafka {
                  group.initial.rebalance.delay.ms=0\ngroup.min.session.timeout.ms=1000\nbroker.session.timeout.ms=3000\n\
                  group.coordinator.rebalance.protocols=classic,consumer\nnum.partitions=3\n\
                  log.retention.check.interval.ms=1000\n";
+            // Tests write records that are older than a week; retention is for the topics that ask for it.
+            text += "log.retention.ms=-1\n";
             for (key, value) in more {
                 text += &format!("{key}={value}\n");
             }
@@ -184,6 +185,15 @@ impl Kafka {
 
     pub(crate) fn bootstrap_servers(&self) -> String {
         self.bootstrap().join(",")
+    }
+
+    pub(crate) fn version(&self) -> &'static str {
+        self.version
+    }
+
+    /// The directory where a node keeps a partition.
+    pub(crate) fn log_directory(&self, index: usize, topic: &str, partition: i32) -> PathBuf {
+        self.directory.join(format!("data-{}", index + 1)).join(format!("{topic}-{partition}"))
     }
 
     /// Kills a node with SIGKILL and waits until it is gone.

@@ -3,5 +3,7 @@
 pub(crate) mod backend;
 pub(crate) mod history;
 pub(crate) mod kafka;
+pub(crate) mod kcat;
 pub(crate) mod operator;
+pub(crate) mod member;
 pub(crate) mod process;

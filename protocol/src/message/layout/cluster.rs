@@ -5,7 +5,7 @@ use super::{Direction, Field, Layout, field};
 
 const METADATA_REQUEST_TOPIC: &[Field] = &[field("topic_id", Uuid).since(10), field("name", NullStr)];
 
-pub(super) const METADATA_REQUEST: Layout = Layout {
+pub(super) static METADATA_REQUEST: Layout = Layout {
     message: "Metadata",
     direction: Direction::Request,
     min: 0,
@@ -41,7 +41,7 @@ const METADATA_RESPONSE_PARTITION: &[Field] = &[
 const METADATA_RESPONSE_BROKER: &[Field] =
     &[field("node_id", I32), field("host", Str), field("port", I32), field("rack", NullStr).since(1)];
 
-pub(super) const METADATA_RESPONSE: Layout = Layout {
+pub(super) static METADATA_RESPONSE: Layout = Layout {
     message: "Metadata",
     direction: Direction::Response,
     min: 0,
@@ -58,7 +58,7 @@ pub(super) const METADATA_RESPONSE: Layout = Layout {
     ],
 };
 
-pub(super) const FIND_COORDINATOR_REQUEST: Layout = Layout {
+pub(super) static FIND_COORDINATOR_REQUEST: Layout = Layout {
     message: "FindCoordinator",
     direction: Direction::Request,
     min: 0,
@@ -80,7 +80,7 @@ const FIND_COORDINATOR_RESPONSE_COORDINATOR: &[Field] = &[
     field("error_message", NullStr).since(4),
 ];
 
-pub(super) const FIND_COORDINATOR_RESPONSE: Layout = Layout {
+pub(super) static FIND_COORDINATOR_RESPONSE: Layout = Layout {
     message: "FindCoordinator",
     direction: Direction::Response,
     min: 0,
@@ -97,7 +97,7 @@ pub(super) const FIND_COORDINATOR_RESPONSE: Layout = Layout {
     ],
 };
 
-pub(super) const DESCRIBE_CLUSTER_REQUEST: Layout = Layout {
+pub(super) static DESCRIBE_CLUSTER_REQUEST: Layout = Layout {
     message: "DescribeCluster",
     direction: Direction::Request,
     min: 0,
@@ -118,7 +118,7 @@ const DESCRIBE_CLUSTER_RESPONSE_BROKER: &[Field] = &[
     field("is_fenced", Bool).since(2),
 ];
 
-pub(super) const DESCRIBE_CLUSTER_RESPONSE: Layout = Layout {
+pub(super) static DESCRIBE_CLUSTER_RESPONSE: Layout = Layout {
     message: "DescribeCluster",
     direction: Direction::Response,
     min: 0,

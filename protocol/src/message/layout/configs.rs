@@ -6,7 +6,7 @@ use super::{Direction, Field, Layout, field};
 const DESCRIBE_CONFIGS_REQUEST_RESOURCE: &[Field] =
     &[field("resource_type", I8), field("resource_name", Str), field("configuration_keys", NullArray(&Str))];
 
-pub(super) const DESCRIBE_CONFIGS_REQUEST: Layout = Layout {
+pub(super) static DESCRIBE_CONFIGS_REQUEST: Layout = Layout {
     message: "DescribeConfigs",
     direction: Direction::Request,
     min: 1,
@@ -40,7 +40,7 @@ const DESCRIBE_CONFIGS_RESPONSE_RESOURCE_RESULT: &[Field] = &[
     field("documentation", NullStr).since(3),
 ];
 
-pub(super) const DESCRIBE_CONFIGS_RESPONSE: Layout = Layout {
+pub(super) static DESCRIBE_CONFIGS_RESPONSE: Layout = Layout {
     message: "DescribeConfigs",
     direction: Direction::Response,
     min: 1,
@@ -58,7 +58,7 @@ const INCREMENTAL_ALTER_CONFIGS_REQUEST_ALTER_CONFIGS_RESOURCE: &[Field] = &[
     field("configs", Array(&Struct(INCREMENTAL_ALTER_CONFIGS_REQUEST_ALTERABLE_CONFIG))),
 ];
 
-pub(super) const INCREMENTAL_ALTER_CONFIGS_REQUEST: Layout = Layout {
+pub(super) static INCREMENTAL_ALTER_CONFIGS_REQUEST: Layout = Layout {
     message: "IncrementalAlterConfigs",
     direction: Direction::Request,
     min: 0,
@@ -77,7 +77,7 @@ const INCREMENTAL_ALTER_CONFIGS_RESPONSE_ALTER_CONFIGS_RESOURCE_RESPONSE: &[Fiel
     field("resource_name", Str),
 ];
 
-pub(super) const INCREMENTAL_ALTER_CONFIGS_RESPONSE: Layout = Layout {
+pub(super) static INCREMENTAL_ALTER_CONFIGS_RESPONSE: Layout = Layout {
     message: "IncrementalAlterConfigs",
     direction: Direction::Response,
     min: 0,

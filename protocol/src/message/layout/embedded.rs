@@ -1,4 +1,5 @@
-//! Layouts of the two blobs inside JoinGroup and SyncGroup: ConsumerProtocolSubscription and ConsumerProtocolAssignment (never flexible).
+//! Layouts of the two blobs inside JoinGroup and SyncGroup: ConsumerProtocolSubscription and ConsumerProtocolAssignment
+//! (never flexible).
 
 use super::Kind::{Array, I32, NullBytes, NullStr, Str, Struct};
 use super::{Direction, Field, Layout, NEVER, field};
@@ -6,9 +7,9 @@ use super::{Direction, Field, Layout, NEVER, field};
 const SUBSCRIPTION_TOPIC_PARTITION: &[Field] =
     &[field("topic", Str).since(1), field("partitions", Array(&I32)).since(1)];
 
-pub(in crate::message) const SUBSCRIPTION: Layout = Layout {
+pub(in crate::message) static SUBSCRIPTION: Layout = Layout {
     message: "ConsumerProtocolSubscription",
-    direction: Direction::Blob,
+    direction: Direction::Embedded,
     min: 0,
     max: 3,
     flexible: NEVER,
@@ -23,9 +24,9 @@ pub(in crate::message) const SUBSCRIPTION: Layout = Layout {
 
 const ASSIGNMENT_TOPIC_PARTITION: &[Field] = &[field("topic", Str), field("partitions", Array(&I32))];
 
-pub(in crate::message) const ASSIGNMENT: Layout = Layout {
+pub(in crate::message) static ASSIGNMENT: Layout = Layout {
     message: "ConsumerProtocolAssignment",
-    direction: Direction::Blob,
+    direction: Direction::Embedded,
     min: 0,
     max: 3,
     flexible: NEVER,

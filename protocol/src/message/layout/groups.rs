@@ -3,7 +3,7 @@
 use super::Kind::{Array, Bool, Bytes, I8, I16, I32, NullStr, Str, Struct, Uuid};
 use super::{Direction, Field, Layout, field};
 
-pub(super) const DESCRIBE_GROUPS_REQUEST: Layout = Layout {
+pub(super) static DESCRIBE_GROUPS_REQUEST: Layout = Layout {
     message: "DescribeGroups",
     direction: Direction::Request,
     min: 0,
@@ -32,7 +32,7 @@ const DESCRIBE_GROUPS_RESPONSE_DESCRIBED_GROUP: &[Field] = &[
     field("authorized_operations", I32).since(3),
 ];
 
-pub(super) const DESCRIBE_GROUPS_RESPONSE: Layout = Layout {
+pub(super) static DESCRIBE_GROUPS_RESPONSE: Layout = Layout {
     message: "DescribeGroups",
     direction: Direction::Response,
     min: 0,
@@ -44,7 +44,7 @@ pub(super) const DESCRIBE_GROUPS_RESPONSE: Layout = Layout {
     ],
 };
 
-pub(super) const LIST_GROUPS_REQUEST: Layout = Layout {
+pub(super) static LIST_GROUPS_REQUEST: Layout = Layout {
     message: "ListGroups",
     direction: Direction::Request,
     min: 0,
@@ -60,7 +60,7 @@ const LIST_GROUPS_RESPONSE_LISTED_GROUP: &[Field] = &[
     field("group_type", Str).since(5),
 ];
 
-pub(super) const LIST_GROUPS_RESPONSE: Layout = Layout {
+pub(super) static LIST_GROUPS_RESPONSE: Layout = Layout {
     message: "ListGroups",
     direction: Direction::Response,
     min: 0,
@@ -73,7 +73,7 @@ pub(super) const LIST_GROUPS_RESPONSE: Layout = Layout {
     ],
 };
 
-pub(super) const DELETE_GROUPS_REQUEST: Layout = Layout {
+pub(super) static DELETE_GROUPS_REQUEST: Layout = Layout {
     message: "DeleteGroups",
     direction: Direction::Request,
     min: 0,
@@ -84,7 +84,7 @@ pub(super) const DELETE_GROUPS_REQUEST: Layout = Layout {
 
 const DELETE_GROUPS_RESPONSE_DELETABLE_GROUP_RESULT: &[Field] = &[field("group_id", Str), field("error_code", I16)];
 
-pub(super) const DELETE_GROUPS_RESPONSE: Layout = Layout {
+pub(super) static DELETE_GROUPS_RESPONSE: Layout = Layout {
     message: "DeleteGroups",
     direction: Direction::Response,
     min: 0,
@@ -96,7 +96,7 @@ pub(super) const DELETE_GROUPS_RESPONSE: Layout = Layout {
     ],
 };
 
-pub(super) const CONSUMER_GROUP_DESCRIBE_REQUEST: Layout = Layout {
+pub(super) static CONSUMER_GROUP_DESCRIBE_REQUEST: Layout = Layout {
     message: "ConsumerGroupDescribe",
     direction: Direction::Request,
     min: 0,
@@ -137,7 +137,7 @@ const CONSUMER_GROUP_DESCRIBE_RESPONSE_DESCRIBED_GROUP: &[Field] = &[
 const CONSUMER_GROUP_DESCRIBE_RESPONSE_ASSIGNMENT: &[Field] =
     &[field("topic_partitions", Array(&Struct(CONSUMER_GROUP_DESCRIBE_RESPONSE_TOPIC_PARTITIONS)))];
 
-pub(super) const CONSUMER_GROUP_DESCRIBE_RESPONSE: Layout = Layout {
+pub(super) static CONSUMER_GROUP_DESCRIBE_RESPONSE: Layout = Layout {
     message: "ConsumerGroupDescribe",
     direction: Direction::Response,
     min: 0,

@@ -5,7 +5,7 @@ use super::{Direction, Field, Layout, field};
 
 const JOIN_GROUP_REQUEST_PROTOCOL: &[Field] = &[field("name", Str), field("metadata", Bytes)];
 
-pub(super) const JOIN_GROUP_REQUEST: Layout = Layout {
+pub(super) static JOIN_GROUP_REQUEST: Layout = Layout {
     message: "JoinGroup",
     direction: Direction::Request,
     min: 0,
@@ -26,7 +26,7 @@ pub(super) const JOIN_GROUP_REQUEST: Layout = Layout {
 const JOIN_GROUP_RESPONSE_MEMBER: &[Field] =
     &[field("member_id", Str), field("group_instance_id", NullStr).since(5), field("metadata", Bytes)];
 
-pub(super) const JOIN_GROUP_RESPONSE: Layout = Layout {
+pub(super) static JOIN_GROUP_RESPONSE: Layout = Layout {
     message: "JoinGroup",
     direction: Direction::Response,
     min: 0,
@@ -45,7 +45,7 @@ pub(super) const JOIN_GROUP_RESPONSE: Layout = Layout {
     ],
 };
 
-pub(super) const HEARTBEAT_REQUEST: Layout = Layout {
+pub(super) static HEARTBEAT_REQUEST: Layout = Layout {
     message: "Heartbeat",
     direction: Direction::Request,
     min: 0,
@@ -59,7 +59,7 @@ pub(super) const HEARTBEAT_REQUEST: Layout = Layout {
     ],
 };
 
-pub(super) const HEARTBEAT_RESPONSE: Layout = Layout {
+pub(super) static HEARTBEAT_RESPONSE: Layout = Layout {
     message: "Heartbeat",
     direction: Direction::Response,
     min: 0,
@@ -74,7 +74,7 @@ const LEAVE_GROUP_REQUEST_MEMBER_IDENTITY: &[Field] = &[
     field("reason", NullStr).since(5),
 ];
 
-pub(super) const LEAVE_GROUP_REQUEST: Layout = Layout {
+pub(super) static LEAVE_GROUP_REQUEST: Layout = Layout {
     message: "LeaveGroup",
     direction: Direction::Request,
     min: 0,
@@ -93,7 +93,7 @@ const LEAVE_GROUP_RESPONSE_MEMBER_RESPONSE: &[Field] = &[
     field("error_code", I16).since(3),
 ];
 
-pub(super) const LEAVE_GROUP_RESPONSE: Layout = Layout {
+pub(super) static LEAVE_GROUP_RESPONSE: Layout = Layout {
     message: "LeaveGroup",
     direction: Direction::Response,
     min: 0,
@@ -108,7 +108,7 @@ pub(super) const LEAVE_GROUP_RESPONSE: Layout = Layout {
 
 const SYNC_GROUP_REQUEST_ASSIGNMENT: &[Field] = &[field("member_id", Str), field("assignment", Bytes)];
 
-pub(super) const SYNC_GROUP_REQUEST: Layout = Layout {
+pub(super) static SYNC_GROUP_REQUEST: Layout = Layout {
     message: "SyncGroup",
     direction: Direction::Request,
     min: 0,
@@ -125,7 +125,7 @@ pub(super) const SYNC_GROUP_REQUEST: Layout = Layout {
     ],
 };
 
-pub(super) const SYNC_GROUP_RESPONSE: Layout = Layout {
+pub(super) static SYNC_GROUP_RESPONSE: Layout = Layout {
     message: "SyncGroup",
     direction: Direction::Response,
     min: 0,
@@ -143,7 +143,7 @@ pub(super) const SYNC_GROUP_RESPONSE: Layout = Layout {
 const CONSUMER_GROUP_HEARTBEAT_REQUEST_TOPIC_PARTITIONS: &[Field] =
     &[field("topic_id", Uuid), field("partitions", Array(&I32))];
 
-pub(super) const CONSUMER_GROUP_HEARTBEAT_REQUEST: Layout = Layout {
+pub(super) static CONSUMER_GROUP_HEARTBEAT_REQUEST: Layout = Layout {
     message: "ConsumerGroupHeartbeat",
     direction: Direction::Request,
     min: 0,
@@ -169,7 +169,7 @@ const CONSUMER_GROUP_HEARTBEAT_RESPONSE_TOPIC_PARTITIONS: &[Field] =
 const CONSUMER_GROUP_HEARTBEAT_RESPONSE_ASSIGNMENT: &[Field] =
     &[field("topic_partitions", Array(&Struct(CONSUMER_GROUP_HEARTBEAT_RESPONSE_TOPIC_PARTITIONS)))];
 
-pub(super) const CONSUMER_GROUP_HEARTBEAT_RESPONSE: Layout = Layout {
+pub(super) static CONSUMER_GROUP_HEARTBEAT_RESPONSE: Layout = Layout {
     message: "ConsumerGroupHeartbeat",
     direction: Direction::Response,
     min: 0,

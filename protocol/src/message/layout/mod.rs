@@ -1,4 +1,12 @@
-//! What each message looks like on the wire, version by version, as data. Source: Kafka's message definitions.
+//! What every message that this client speaks looks like on the wire, as data.
+//!
+//! One [`Layout`] a message: its fields in the order of the wire, each with the versions that have it. The tables say
+//! the same as Kafka's message schemas (`clients/src/main/resources/common/message`); the tests of the scan prove them
+//! against the generated encoders, version by version. Nullability is that of the generated type, whatever the version.
+
+use kafka_protocol::messages::ApiKey;
+
+use super::error::Direction;
 
 mod cluster;
 mod configs;
@@ -7,20 +15,44 @@ mod groups;
 mod membership;
 mod offsets;
 mod records;
+#[cfg(test)]
+pub(super) mod sample;
 mod session;
 mod topics;
 mod transactions;
 
-use std::fmt;
+pub(super) use embedded::{ASSIGNMENT, SUBSCRIPTION};
 
-pub(in crate::message) use embedded::{ASSIGNMENT, SUBSCRIPTION};
-use kafka_protocol::messages::ApiKey;
+/// The first flexible version of a message that has none.
+const NEVER: i16 = i16::MAX;
 
-/// The flexible version of a message that has none.
-pub(super) const NEVER: i16 = i16::MAX;
+/// One message in one direction.
+#[derive(Debug)]
+pub(super) struct Layout {
+    /// Kafka's name of the API.
+    pub(super) message: &'static str,
+    pub(super) direction: Direction,
+    /// The oldest and newest version that the table describes.
+    pub(super) min: i16,
+    pub(super) max: i16,
+    /// From this version on lengths are varints and structures end in tagged fields (KIP-482).
+    pub(super) flexible: i16,
+    pub(super) fields: &'static [Field],
+}
 
-/// The type of a field. Strings, bytes and arrays are compact in flexible versions.
-#[derive(Debug, Clone, Copy)]
+/// One field of a structure.
+#[derive(Debug)]
+pub(super) struct Field {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    since: i16,
+    until: i16,
+    /// The number of a tagged field; it stands behind the plain ones and may be absent.
+    pub(super) tag: Option<u32>,
+}
+
+/// How a field is encoded.
+#[derive(Debug)]
 pub(super) enum Kind {
     Bool,
     I8,
@@ -35,37 +67,25 @@ pub(super) enum Kind {
     Array(&'static Kind),
     NullArray(&'static Kind),
     Struct(&'static [Field]),
+    /// A byte that is 1 when the structure follows.
     NullStruct(&'static [Field]),
 }
 
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Field {
-    pub(super) name: &'static str,
-    pub(super) kind: Kind,
-    since: i16,
-    until: i16,
-    /// Tagged fields stand at the end of their struct, behind their number.
-    pub(super) tag: Option<u32>,
-}
-
-pub(super) const fn field(name: &'static str, kind: Kind) -> Field {
+const fn field(name: &'static str, kind: Kind) -> Field {
     Field { name, kind, since: 0, until: i16::MAX, tag: None }
 }
 
 impl Field {
-    const fn since(mut self, version: i16) -> Self {
-        self.since = version;
-        self
+    const fn since(self, version: i16) -> Self {
+        Self { since: version, ..self }
     }
 
-    const fn until(mut self, version: i16) -> Self {
-        self.until = version;
-        self
+    const fn until(self, version: i16) -> Self {
+        Self { until: version, ..self }
     }
 
-    const fn tag(mut self, tag: u32) -> Self {
-        self.tag = Some(tag);
-        self
+    const fn tag(self, tag: u32) -> Self {
+        Self { tag: Some(tag), ..self }
     }
 
     pub(super) fn is_in(&self, version: i16) -> bool {
@@ -73,88 +93,101 @@ impl Field {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Direction {
-    Request,
-    Response,
-    /// Inside another message.
-    Blob,
-}
+impl Kind {
+    /// The length of every value of this kind, in bytes, where there is one.
+    pub(super) fn fixed_len(&self) -> Option<usize> {
+        match self {
+            Self::Bool | Self::I8 => Some(1),
+            Self::I16 => Some(2),
+            Self::I32 => Some(4),
+            Self::I64 => Some(8),
+            Self::Uuid => Some(16),
+            _ => None,
+        }
+    }
 
-impl fmt::Display for Direction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Request => "request",
-            Self::Response => "response",
-            Self::Blob => "blob",
-        })
+    /// The length of the shortest value of this kind, in bytes.
+    pub(super) fn min_len(&self, version: i16, flexible: bool) -> usize {
+        match self {
+            Self::Str | Self::NullStr => {
+                if flexible {
+                    1
+                } else {
+                    2
+                }
+            }
+            Self::Bytes | Self::NullBytes | Self::Array(_) | Self::NullArray(_) => {
+                if flexible {
+                    1
+                } else {
+                    4
+                }
+            }
+            Self::Struct(fields) => {
+                let plain = fields.iter().filter(|field| field.tag.is_none() && field.is_in(version));
+                plain.map(|field| field.kind.min_len(version, flexible)).sum::<usize>() + usize::from(flexible)
+            }
+            Self::NullStruct(_) => 1,
+            fixed => fixed.fixed_len().unwrap_or(1),
+        }
     }
 }
 
-#[derive(Debug)]
-pub(super) struct Layout {
-    pub(super) message: &'static str,
-    pub(super) direction: Direction,
-    pub(super) min: i16,
-    pub(super) max: i16,
-    /// The first flexible version (KIP-482).
-    pub(super) flexible: i16,
-    pub(super) fields: &'static [Field],
+/// The request's and the response's layout of an API, where this client speaks it.
+pub(super) fn of(api_key: i16) -> Option<(&'static Layout, &'static Layout)> {
+    Some(match ApiKey::try_from(api_key).ok()? {
+        ApiKey::ApiVersions => (&session::API_VERSIONS_REQUEST, &session::API_VERSIONS_RESPONSE),
+        ApiKey::SaslHandshake => (&session::SASL_HANDSHAKE_REQUEST, &session::SASL_HANDSHAKE_RESPONSE),
+        ApiKey::SaslAuthenticate => (&session::SASL_AUTHENTICATE_REQUEST, &session::SASL_AUTHENTICATE_RESPONSE),
+        ApiKey::Metadata => (&cluster::METADATA_REQUEST, &cluster::METADATA_RESPONSE),
+        ApiKey::FindCoordinator => (&cluster::FIND_COORDINATOR_REQUEST, &cluster::FIND_COORDINATOR_RESPONSE),
+        ApiKey::DescribeCluster => (&cluster::DESCRIBE_CLUSTER_REQUEST, &cluster::DESCRIBE_CLUSTER_RESPONSE),
+        ApiKey::Produce => (&records::PRODUCE_REQUEST, &records::PRODUCE_RESPONSE),
+        ApiKey::Fetch => (&records::FETCH_REQUEST, &records::FETCH_RESPONSE),
+        ApiKey::ListOffsets => (&records::LIST_OFFSETS_REQUEST, &records::LIST_OFFSETS_RESPONSE),
+        ApiKey::OffsetForLeaderEpoch => {
+            (&records::OFFSET_FOR_LEADER_EPOCH_REQUEST, &records::OFFSET_FOR_LEADER_EPOCH_RESPONSE)
+        }
+        ApiKey::OffsetCommit => (&offsets::OFFSET_COMMIT_REQUEST, &offsets::OFFSET_COMMIT_RESPONSE),
+        ApiKey::OffsetFetch => (&offsets::OFFSET_FETCH_REQUEST, &offsets::OFFSET_FETCH_RESPONSE),
+        ApiKey::OffsetDelete => (&offsets::OFFSET_DELETE_REQUEST, &offsets::OFFSET_DELETE_RESPONSE),
+        ApiKey::JoinGroup => (&membership::JOIN_GROUP_REQUEST, &membership::JOIN_GROUP_RESPONSE),
+        ApiKey::Heartbeat => (&membership::HEARTBEAT_REQUEST, &membership::HEARTBEAT_RESPONSE),
+        ApiKey::LeaveGroup => (&membership::LEAVE_GROUP_REQUEST, &membership::LEAVE_GROUP_RESPONSE),
+        ApiKey::SyncGroup => (&membership::SYNC_GROUP_REQUEST, &membership::SYNC_GROUP_RESPONSE),
+        ApiKey::ConsumerGroupHeartbeat => {
+            (&membership::CONSUMER_GROUP_HEARTBEAT_REQUEST, &membership::CONSUMER_GROUP_HEARTBEAT_RESPONSE)
+        }
+        ApiKey::DescribeGroups => (&groups::DESCRIBE_GROUPS_REQUEST, &groups::DESCRIBE_GROUPS_RESPONSE),
+        ApiKey::ListGroups => (&groups::LIST_GROUPS_REQUEST, &groups::LIST_GROUPS_RESPONSE),
+        ApiKey::DeleteGroups => (&groups::DELETE_GROUPS_REQUEST, &groups::DELETE_GROUPS_RESPONSE),
+        ApiKey::ConsumerGroupDescribe => {
+            (&groups::CONSUMER_GROUP_DESCRIBE_REQUEST, &groups::CONSUMER_GROUP_DESCRIBE_RESPONSE)
+        }
+        ApiKey::CreateTopics => (&topics::CREATE_TOPICS_REQUEST, &topics::CREATE_TOPICS_RESPONSE),
+        ApiKey::DeleteTopics => (&topics::DELETE_TOPICS_REQUEST, &topics::DELETE_TOPICS_RESPONSE),
+        ApiKey::CreatePartitions => (&topics::CREATE_PARTITIONS_REQUEST, &topics::CREATE_PARTITIONS_RESPONSE),
+        ApiKey::DeleteRecords => (&topics::DELETE_RECORDS_REQUEST, &topics::DELETE_RECORDS_RESPONSE),
+        ApiKey::DescribeConfigs => (&configs::DESCRIBE_CONFIGS_REQUEST, &configs::DESCRIBE_CONFIGS_RESPONSE),
+        ApiKey::IncrementalAlterConfigs => {
+            (&configs::INCREMENTAL_ALTER_CONFIGS_REQUEST, &configs::INCREMENTAL_ALTER_CONFIGS_RESPONSE)
+        }
+        ApiKey::InitProducerId => (&transactions::INIT_PRODUCER_ID_REQUEST, &transactions::INIT_PRODUCER_ID_RESPONSE),
+        ApiKey::AddPartitionsToTxn => {
+            (&transactions::ADD_PARTITIONS_TO_TXN_REQUEST, &transactions::ADD_PARTITIONS_TO_TXN_RESPONSE)
+        }
+        ApiKey::AddOffsetsToTxn => {
+            (&transactions::ADD_OFFSETS_TO_TXN_REQUEST, &transactions::ADD_OFFSETS_TO_TXN_RESPONSE)
+        }
+        ApiKey::EndTxn => (&transactions::END_TXN_REQUEST, &transactions::END_TXN_RESPONSE),
+        ApiKey::TxnOffsetCommit => {
+            (&transactions::TXN_OFFSET_COMMIT_REQUEST, &transactions::TXN_OFFSET_COMMIT_RESPONSE)
+        }
+        _ => return None,
+    })
 }
 
-/// An API that we speak: the layouts of its request and its response.
-pub(super) struct Api {
-    pub(super) key: ApiKey,
-    pub(super) request: &'static Layout,
-    pub(super) response: &'static Layout,
-}
-
-macro_rules! apis {
-    ($($key:ident $module:ident $request:ident $response:ident),* $(,)?) => {
-        pub(super) const APIS: &[Api] = &[$(Api {
-            key: ApiKey::$key,
-            request: &$module::$request,
-            response: &$module::$response,
-        }),*];
-    };
-}
-
-apis! {
-    Produce records PRODUCE_REQUEST PRODUCE_RESPONSE,
-    Fetch records FETCH_REQUEST FETCH_RESPONSE,
-    ListOffsets records LIST_OFFSETS_REQUEST LIST_OFFSETS_RESPONSE,
-    OffsetForLeaderEpoch records OFFSET_FOR_LEADER_EPOCH_REQUEST OFFSET_FOR_LEADER_EPOCH_RESPONSE,
-    Metadata cluster METADATA_REQUEST METADATA_RESPONSE,
-    FindCoordinator cluster FIND_COORDINATOR_REQUEST FIND_COORDINATOR_RESPONSE,
-    DescribeCluster cluster DESCRIBE_CLUSTER_REQUEST DESCRIBE_CLUSTER_RESPONSE,
-    OffsetCommit offsets OFFSET_COMMIT_REQUEST OFFSET_COMMIT_RESPONSE,
-    OffsetFetch offsets OFFSET_FETCH_REQUEST OFFSET_FETCH_RESPONSE,
-    OffsetDelete offsets OFFSET_DELETE_REQUEST OFFSET_DELETE_RESPONSE,
-    JoinGroup membership JOIN_GROUP_REQUEST JOIN_GROUP_RESPONSE,
-    SyncGroup membership SYNC_GROUP_REQUEST SYNC_GROUP_RESPONSE,
-    Heartbeat membership HEARTBEAT_REQUEST HEARTBEAT_RESPONSE,
-    LeaveGroup membership LEAVE_GROUP_REQUEST LEAVE_GROUP_RESPONSE,
-    ConsumerGroupHeartbeat membership CONSUMER_GROUP_HEARTBEAT_REQUEST CONSUMER_GROUP_HEARTBEAT_RESPONSE,
-    DescribeGroups groups DESCRIBE_GROUPS_REQUEST DESCRIBE_GROUPS_RESPONSE,
-    ListGroups groups LIST_GROUPS_REQUEST LIST_GROUPS_RESPONSE,
-    DeleteGroups groups DELETE_GROUPS_REQUEST DELETE_GROUPS_RESPONSE,
-    ConsumerGroupDescribe groups CONSUMER_GROUP_DESCRIBE_REQUEST CONSUMER_GROUP_DESCRIBE_RESPONSE,
-    ApiVersions session API_VERSIONS_REQUEST API_VERSIONS_RESPONSE,
-    SaslHandshake session SASL_HANDSHAKE_REQUEST SASL_HANDSHAKE_RESPONSE,
-    SaslAuthenticate session SASL_AUTHENTICATE_REQUEST SASL_AUTHENTICATE_RESPONSE,
-    CreateTopics topics CREATE_TOPICS_REQUEST CREATE_TOPICS_RESPONSE,
-    DeleteTopics topics DELETE_TOPICS_REQUEST DELETE_TOPICS_RESPONSE,
-    CreatePartitions topics CREATE_PARTITIONS_REQUEST CREATE_PARTITIONS_RESPONSE,
-    DeleteRecords topics DELETE_RECORDS_REQUEST DELETE_RECORDS_RESPONSE,
-    DescribeConfigs configs DESCRIBE_CONFIGS_REQUEST DESCRIBE_CONFIGS_RESPONSE,
-    IncrementalAlterConfigs configs INCREMENTAL_ALTER_CONFIGS_REQUEST INCREMENTAL_ALTER_CONFIGS_RESPONSE,
-    InitProducerId transactions INIT_PRODUCER_ID_REQUEST INIT_PRODUCER_ID_RESPONSE,
-    AddPartitionsToTxn transactions ADD_PARTITIONS_TO_TXN_REQUEST ADD_PARTITIONS_TO_TXN_RESPONSE,
-    AddOffsetsToTxn transactions ADD_OFFSETS_TO_TXN_REQUEST ADD_OFFSETS_TO_TXN_RESPONSE,
-    EndTxn transactions END_TXN_REQUEST END_TXN_RESPONSE,
-    TxnOffsetCommit transactions TXN_OFFSET_COMMIT_REQUEST TXN_OFFSET_COMMIT_RESPONSE,
-}
-
-pub(super) fn api(key: i16) -> Option<&'static Api> {
-    APIS.iter().find(|api| api.key as i16 == key)
+/// Kafka's name of an API that this client speaks.
+pub(super) fn name(api_key: i16) -> &'static str {
+    of(api_key).map_or("unknown API", |(request, _)| request.message)
 }

@@ -13,7 +13,7 @@ const OFFSET_COMMIT_REQUEST_PARTITION: &[Field] = &[
     field("committed_metadata", NullStr),
 ];
 
-pub(super) const OFFSET_COMMIT_REQUEST: Layout = Layout {
+pub(super) static OFFSET_COMMIT_REQUEST: Layout = Layout {
     message: "OffsetCommit",
     direction: Direction::Request,
     min: 2,
@@ -37,7 +37,7 @@ const OFFSET_COMMIT_RESPONSE_TOPIC: &[Field] = &[
 
 const OFFSET_COMMIT_RESPONSE_PARTITION: &[Field] = &[field("partition_index", I32), field("error_code", I16)];
 
-pub(super) const OFFSET_COMMIT_RESPONSE: Layout = Layout {
+pub(super) static OFFSET_COMMIT_RESPONSE: Layout = Layout {
     message: "OffsetCommit",
     direction: Direction::Response,
     min: 2,
@@ -59,7 +59,7 @@ const OFFSET_FETCH_REQUEST_GROUP: &[Field] = &[
     field("topics", NullArray(&Struct(OFFSET_FETCH_REQUEST_TOPICS))).since(8),
 ];
 
-pub(super) const OFFSET_FETCH_REQUEST: Layout = Layout {
+pub(super) static OFFSET_FETCH_REQUEST: Layout = Layout {
     message: "OffsetFetch",
     direction: Direction::Request,
     min: 1,
@@ -104,7 +104,7 @@ const OFFSET_FETCH_RESPONSE_GROUP: &[Field] = &[
     field("error_code", I16).since(8),
 ];
 
-pub(super) const OFFSET_FETCH_RESPONSE: Layout = Layout {
+pub(super) static OFFSET_FETCH_RESPONSE: Layout = Layout {
     message: "OffsetFetch",
     direction: Direction::Response,
     min: 1,
@@ -123,7 +123,7 @@ const OFFSET_DELETE_REQUEST_TOPIC: &[Field] =
 
 const OFFSET_DELETE_REQUEST_PARTITION: &[Field] = &[field("partition_index", I32)];
 
-pub(super) const OFFSET_DELETE_REQUEST: Layout = Layout {
+pub(super) static OFFSET_DELETE_REQUEST: Layout = Layout {
     message: "OffsetDelete",
     direction: Direction::Request,
     min: 0,
@@ -137,7 +137,7 @@ const OFFSET_DELETE_RESPONSE_TOPIC: &[Field] =
 
 const OFFSET_DELETE_RESPONSE_PARTITION: &[Field] = &[field("partition_index", I32), field("error_code", I16)];
 
-pub(super) const OFFSET_DELETE_RESPONSE: Layout = Layout {
+pub(super) static OFFSET_DELETE_RESPONSE: Layout = Layout {
     message: "OffsetDelete",
     direction: Direction::Response,
     min: 0,

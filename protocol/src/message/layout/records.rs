@@ -11,7 +11,7 @@ const PRODUCE_REQUEST_TOPIC_PRODUCE_DATA: &[Field] = &[
 
 const PRODUCE_REQUEST_PARTITION_PRODUCE_DATA: &[Field] = &[field("index", I32), field("records", NullBytes)];
 
-pub(super) const PRODUCE_REQUEST: Layout = Layout {
+pub(super) static PRODUCE_REQUEST: Layout = Layout {
     message: "Produce",
     direction: Direction::Request,
     min: 3,
@@ -55,7 +55,7 @@ const PRODUCE_RESPONSE_LEADER_ID_AND_EPOCH: &[Field] =
 const PRODUCE_RESPONSE_BATCH_INDEX_AND_ERROR_MESSAGE: &[Field] =
     &[field("batch_index", I32).since(8), field("batch_index_error_message", NullStr).since(8)];
 
-pub(super) const PRODUCE_RESPONSE: Layout = Layout {
+pub(super) static PRODUCE_RESPONSE: Layout = Layout {
     message: "Produce",
     direction: Direction::Response,
     min: 3,
@@ -94,7 +94,7 @@ const FETCH_REQUEST_PARTITION: &[Field] = &[
     field("high_watermark", I64).since(18).tag(1),
 ];
 
-pub(super) const FETCH_REQUEST: Layout = Layout {
+pub(super) static FETCH_REQUEST: Layout = Layout {
     message: "Fetch",
     direction: Direction::Request,
     min: 4,
@@ -152,7 +152,7 @@ const FETCH_RESPONSE_EPOCH_END_OFFSET: &[Field] = &[field("epoch", I32).since(12
 
 const FETCH_RESPONSE_ABORTED_TRANSACTION: &[Field] = &[field("producer_id", I64), field("first_offset", I64)];
 
-pub(super) const FETCH_RESPONSE: Layout = Layout {
+pub(super) static FETCH_RESPONSE: Layout = Layout {
     message: "Fetch",
     direction: Direction::Response,
     min: 4,
@@ -173,7 +173,7 @@ const LIST_OFFSETS_REQUEST_TOPIC: &[Field] =
 const LIST_OFFSETS_REQUEST_PARTITION: &[Field] =
     &[field("partition_index", I32), field("current_leader_epoch", I32).since(4), field("timestamp", I64)];
 
-pub(super) const LIST_OFFSETS_REQUEST: Layout = Layout {
+pub(super) static LIST_OFFSETS_REQUEST: Layout = Layout {
     message: "ListOffsets",
     direction: Direction::Request,
     min: 1,
@@ -198,7 +198,7 @@ const LIST_OFFSETS_RESPONSE_PARTITION_RESPONSE: &[Field] = &[
     field("leader_epoch", I32).since(4),
 ];
 
-pub(super) const LIST_OFFSETS_RESPONSE: Layout = Layout {
+pub(super) static LIST_OFFSETS_RESPONSE: Layout = Layout {
     message: "ListOffsets",
     direction: Direction::Response,
     min: 1,
@@ -218,7 +218,7 @@ const OFFSET_FOR_LEADER_EPOCH_REQUEST_OFFSET_FOR_LEADER_TOPIC: &[Field] = &[
 const OFFSET_FOR_LEADER_EPOCH_REQUEST_OFFSET_FOR_LEADER_PARTITION: &[Field] =
     &[field("partition", I32), field("current_leader_epoch", I32), field("leader_epoch", I32)];
 
-pub(super) const OFFSET_FOR_LEADER_EPOCH_REQUEST: Layout = Layout {
+pub(super) static OFFSET_FOR_LEADER_EPOCH_REQUEST: Layout = Layout {
     message: "OffsetForLeaderEpoch",
     direction: Direction::Request,
     min: 2,
@@ -236,7 +236,7 @@ const OFFSET_FOR_LEADER_EPOCH_RESPONSE_OFFSET_FOR_LEADER_TOPIC_RESULT: &[Field] 
 const OFFSET_FOR_LEADER_EPOCH_RESPONSE_EPOCH_END_OFFSET: &[Field] =
     &[field("error_code", I16), field("partition", I32), field("leader_epoch", I32), field("end_offset", I64)];
 
-pub(super) const OFFSET_FOR_LEADER_EPOCH_RESPONSE: Layout = Layout {
+pub(super) static OFFSET_FOR_LEADER_EPOCH_RESPONSE: Layout = Layout {
     message: "OffsetForLeaderEpoch",
     direction: Direction::Response,
     min: 2,

@@ -3,7 +3,7 @@
 use super::Kind::{Array, Bool, Bytes, I16, I32, I64, NullStr, Str, Struct};
 use super::{Direction, Field, Layout, NEVER, field};
 
-pub(super) const API_VERSIONS_REQUEST: Layout = Layout {
+pub(super) static API_VERSIONS_REQUEST: Layout = Layout {
     message: "ApiVersions",
     direction: Direction::Request,
     min: 0,
@@ -21,7 +21,7 @@ const API_VERSIONS_RESPONSE_FINALIZED_FEATURE_KEY: &[Field] =
 const API_VERSIONS_RESPONSE_API_VERSION: &[Field] =
     &[field("api_key", I16), field("min_version", I16), field("max_version", I16)];
 
-pub(super) const API_VERSIONS_RESPONSE: Layout = Layout {
+pub(super) static API_VERSIONS_RESPONSE: Layout = Layout {
     message: "ApiVersions",
     direction: Direction::Response,
     min: 0,
@@ -38,7 +38,7 @@ pub(super) const API_VERSIONS_RESPONSE: Layout = Layout {
     ],
 };
 
-pub(super) const SASL_HANDSHAKE_REQUEST: Layout = Layout {
+pub(super) static SASL_HANDSHAKE_REQUEST: Layout = Layout {
     message: "SaslHandshake",
     direction: Direction::Request,
     min: 0,
@@ -47,7 +47,7 @@ pub(super) const SASL_HANDSHAKE_REQUEST: Layout = Layout {
     fields: &[field("mechanism", Str)],
 };
 
-pub(super) const SASL_HANDSHAKE_RESPONSE: Layout = Layout {
+pub(super) static SASL_HANDSHAKE_RESPONSE: Layout = Layout {
     message: "SaslHandshake",
     direction: Direction::Response,
     min: 0,
@@ -56,7 +56,7 @@ pub(super) const SASL_HANDSHAKE_RESPONSE: Layout = Layout {
     fields: &[field("error_code", I16), field("mechanisms", Array(&Str))],
 };
 
-pub(super) const SASL_AUTHENTICATE_REQUEST: Layout = Layout {
+pub(super) static SASL_AUTHENTICATE_REQUEST: Layout = Layout {
     message: "SaslAuthenticate",
     direction: Direction::Request,
     min: 0,
@@ -65,7 +65,7 @@ pub(super) const SASL_AUTHENTICATE_REQUEST: Layout = Layout {
     fields: &[field("auth_bytes", Bytes)],
 };
 
-pub(super) const SASL_AUTHENTICATE_RESPONSE: Layout = Layout {
+pub(super) static SASL_AUTHENTICATE_RESPONSE: Layout = Layout {
     message: "SaslAuthenticate",
     direction: Direction::Response,
     min: 0,

@@ -16,7 +16,7 @@ const CREATE_TOPICS_REQUEST_CREATABLE_TOPIC: &[Field] = &[
 const CREATE_TOPICS_REQUEST_CREATABLE_REPLICA_ASSIGNMENT: &[Field] =
     &[field("partition_index", I32), field("broker_ids", Array(&I32))];
 
-pub(super) const CREATE_TOPICS_REQUEST: Layout = Layout {
+pub(super) static CREATE_TOPICS_REQUEST: Layout = Layout {
     message: "CreateTopics",
     direction: Direction::Request,
     min: 2,
@@ -48,7 +48,7 @@ const CREATE_TOPICS_RESPONSE_CREATABLE_TOPIC_CONFIGS: &[Field] = &[
     field("is_sensitive", Bool).since(5),
 ];
 
-pub(super) const CREATE_TOPICS_RESPONSE: Layout = Layout {
+pub(super) static CREATE_TOPICS_RESPONSE: Layout = Layout {
     message: "CreateTopics",
     direction: Direction::Response,
     min: 2,
@@ -63,7 +63,7 @@ pub(super) const CREATE_TOPICS_RESPONSE: Layout = Layout {
 const DELETE_TOPICS_REQUEST_DELETE_TOPIC_STATE: &[Field] =
     &[field("name", NullStr).since(6), field("topic_id", Uuid).since(6)];
 
-pub(super) const DELETE_TOPICS_REQUEST: Layout = Layout {
+pub(super) static DELETE_TOPICS_REQUEST: Layout = Layout {
     message: "DeleteTopics",
     direction: Direction::Request,
     min: 1,
@@ -83,7 +83,7 @@ const DELETE_TOPICS_RESPONSE_DELETABLE_TOPIC_RESULT: &[Field] = &[
     field("error_message", NullStr).since(5),
 ];
 
-pub(super) const DELETE_TOPICS_RESPONSE: Layout = Layout {
+pub(super) static DELETE_TOPICS_RESPONSE: Layout = Layout {
     message: "DeleteTopics",
     direction: Direction::Response,
     min: 1,
@@ -103,7 +103,7 @@ const CREATE_PARTITIONS_REQUEST_TOPIC: &[Field] = &[
 
 const CREATE_PARTITIONS_REQUEST_ASSIGNMENT: &[Field] = &[field("broker_ids", Array(&I32))];
 
-pub(super) const CREATE_PARTITIONS_REQUEST: Layout = Layout {
+pub(super) static CREATE_PARTITIONS_REQUEST: Layout = Layout {
     message: "CreatePartitions",
     direction: Direction::Request,
     min: 0,
@@ -119,7 +119,7 @@ pub(super) const CREATE_PARTITIONS_REQUEST: Layout = Layout {
 const CREATE_PARTITIONS_RESPONSE_TOPIC_RESULT: &[Field] =
     &[field("name", Str), field("error_code", I16), field("error_message", NullStr)];
 
-pub(super) const CREATE_PARTITIONS_RESPONSE: Layout = Layout {
+pub(super) static CREATE_PARTITIONS_RESPONSE: Layout = Layout {
     message: "CreatePartitions",
     direction: Direction::Response,
     min: 0,
@@ -136,7 +136,7 @@ const DELETE_RECORDS_REQUEST_TOPIC: &[Field] =
 
 const DELETE_RECORDS_REQUEST_PARTITION: &[Field] = &[field("partition_index", I32), field("offset", I64)];
 
-pub(super) const DELETE_RECORDS_REQUEST: Layout = Layout {
+pub(super) static DELETE_RECORDS_REQUEST: Layout = Layout {
     message: "DeleteRecords",
     direction: Direction::Request,
     min: 0,
@@ -151,7 +151,7 @@ const DELETE_RECORDS_RESPONSE_TOPIC_RESULT: &[Field] =
 const DELETE_RECORDS_RESPONSE_PARTITION_RESULT: &[Field] =
     &[field("partition_index", I32), field("low_watermark", I64), field("error_code", I16)];
 
-pub(super) const DELETE_RECORDS_RESPONSE: Layout = Layout {
+pub(super) static DELETE_RECORDS_RESPONSE: Layout = Layout {
     message: "DeleteRecords",
     direction: Direction::Response,
     min: 0,

@@ -1,9 +1,10 @@
-//! Layouts of what a transactional producer says: InitProducerId, AddPartitionsToTxn, AddOffsetsToTxn, EndTxn, TxnOffsetCommit.
+//! Layouts of what a transactional producer says: InitProducerId, AddPartitionsToTxn, AddOffsetsToTxn, EndTxn,
+//! TxnOffsetCommit.
 
 use super::Kind::{Array, Bool, I16, I32, I64, NullStr, Str, Struct};
 use super::{Direction, Field, Layout, field};
 
-pub(super) const INIT_PRODUCER_ID_REQUEST: Layout = Layout {
+pub(super) static INIT_PRODUCER_ID_REQUEST: Layout = Layout {
     message: "InitProducerId",
     direction: Direction::Request,
     min: 0,
@@ -17,7 +18,7 @@ pub(super) const INIT_PRODUCER_ID_REQUEST: Layout = Layout {
     ],
 };
 
-pub(super) const INIT_PRODUCER_ID_RESPONSE: Layout = Layout {
+pub(super) static INIT_PRODUCER_ID_RESPONSE: Layout = Layout {
     message: "InitProducerId",
     direction: Direction::Response,
     min: 0,
@@ -43,7 +44,7 @@ const ADD_PARTITIONS_TO_TXN_REQUEST_TRANSACTION: &[Field] = &[
 
 const ADD_PARTITIONS_TO_TXN_REQUEST_TOPIC: &[Field] = &[field("name", Str), field("partitions", Array(&I32))];
 
-pub(super) const ADD_PARTITIONS_TO_TXN_REQUEST: Layout = Layout {
+pub(super) static ADD_PARTITIONS_TO_TXN_REQUEST: Layout = Layout {
     message: "AddPartitionsToTxn",
     direction: Direction::Request,
     min: 0,
@@ -71,7 +72,7 @@ const ADD_PARTITIONS_TO_TXN_RESPONSE_RESULT: &[Field] = &[
 const ADD_PARTITIONS_TO_TXN_RESPONSE_PARTITION_RESULT: &[Field] =
     &[field("partition_index", I32), field("partition_error_code", I16)];
 
-pub(super) const ADD_PARTITIONS_TO_TXN_RESPONSE: Layout = Layout {
+pub(super) static ADD_PARTITIONS_TO_TXN_RESPONSE: Layout = Layout {
     message: "AddPartitionsToTxn",
     direction: Direction::Response,
     min: 0,
@@ -85,7 +86,7 @@ pub(super) const ADD_PARTITIONS_TO_TXN_RESPONSE: Layout = Layout {
     ],
 };
 
-pub(super) const ADD_OFFSETS_TO_TXN_REQUEST: Layout = Layout {
+pub(super) static ADD_OFFSETS_TO_TXN_REQUEST: Layout = Layout {
     message: "AddOffsetsToTxn",
     direction: Direction::Request,
     min: 0,
@@ -99,7 +100,7 @@ pub(super) const ADD_OFFSETS_TO_TXN_REQUEST: Layout = Layout {
     ],
 };
 
-pub(super) const ADD_OFFSETS_TO_TXN_RESPONSE: Layout = Layout {
+pub(super) static ADD_OFFSETS_TO_TXN_RESPONSE: Layout = Layout {
     message: "AddOffsetsToTxn",
     direction: Direction::Response,
     min: 0,
@@ -108,7 +109,7 @@ pub(super) const ADD_OFFSETS_TO_TXN_RESPONSE: Layout = Layout {
     fields: &[field("throttle_time_ms", I32), field("error_code", I16)],
 };
 
-pub(super) const END_TXN_REQUEST: Layout = Layout {
+pub(super) static END_TXN_REQUEST: Layout = Layout {
     message: "EndTxn",
     direction: Direction::Request,
     min: 0,
@@ -122,7 +123,7 @@ pub(super) const END_TXN_REQUEST: Layout = Layout {
     ],
 };
 
-pub(super) const END_TXN_RESPONSE: Layout = Layout {
+pub(super) static END_TXN_RESPONSE: Layout = Layout {
     message: "EndTxn",
     direction: Direction::Response,
     min: 0,
@@ -146,7 +147,7 @@ const TXN_OFFSET_COMMIT_REQUEST_PARTITION: &[Field] = &[
     field("committed_metadata", NullStr),
 ];
 
-pub(super) const TXN_OFFSET_COMMIT_REQUEST: Layout = Layout {
+pub(super) static TXN_OFFSET_COMMIT_REQUEST: Layout = Layout {
     message: "TxnOffsetCommit",
     direction: Direction::Request,
     min: 0,
@@ -169,7 +170,7 @@ const TXN_OFFSET_COMMIT_RESPONSE_TOPIC: &[Field] =
 
 const TXN_OFFSET_COMMIT_RESPONSE_PARTITION: &[Field] = &[field("partition_index", I32), field("error_code", I16)];
 
-pub(super) const TXN_OFFSET_COMMIT_RESPONSE: Layout = Layout {
+pub(super) static TXN_OFFSET_COMMIT_RESPONSE: Layout = Layout {
     message: "TxnOffsetCommit",
     direction: Direction::Response,
     min: 0,

@@ -1,0 +1,8 @@
+//! Request bodies, as a broker of ours reads them: API, version, body.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    if let Some((chosen, body)) = fuzz::choices(input) {
+        fuzz::api::check_request(chosen, body);
+    }
+});
