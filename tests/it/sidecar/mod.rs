@@ -1,6 +1,7 @@
 //! The sidecar as its users see it.
 
 mod audit;
+mod backend_calls;
 mod configuration;
 mod dead_letters;
 mod demo;

@@ -15,8 +15,8 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader},
-    net::TcpListener,
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::{TcpListener, TcpStream},
     sync::watch,
     task::JoinHandle,
 };
@@ -65,7 +65,6 @@ type Script = dyn Fn(&Call) -> Reply + Send + Sync;
 /// A running backend. It ends when it is dropped.
 pub(crate) struct Backend {
     address: SocketAddr,
-    tls: Option<tokio_rustls::TlsAcceptor>,
     shared: Arc<Shared>,
     serving: Mutex<Option<Serving>>,
 }
@@ -88,21 +87,6 @@ struct Shared {
 impl Backend {
     /// Listens on a free port and does with each call what the script says.
     pub(crate) async fn start(script: impl Fn(&Call) -> Reply + Send + Sync + 'static) -> Result<Self> {
-        Self::start_with(script, None).await
-    }
-
-    /// The same behind TLS.
-    pub(crate) async fn start_tls(
-        script: impl Fn(&Call) -> Reply + Send + Sync + 'static,
-        tls: rustls::ServerConfig,
-    ) -> Result<Self> {
-        Self::start_with(script, Some(Arc::new(tls).into())).await
-    }
-
-    async fn start_with(
-        script: impl Fn(&Call) -> Reply + Send + Sync + 'static,
-        tls: Option<tokio_rustls::TlsAcceptor>,
-    ) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let shared = Shared {
             script: Box::new(script),
@@ -113,7 +97,7 @@ impl Backend {
             connections: AtomicU64::new(0),
         };
         let address = listener.local_addr()?;
-        let backend = Self { address, tls, shared: Arc::new(shared), serving: Mutex::default() };
+        let backend = Self { address, shared: Arc::new(shared), serving: Mutex::default() };
         backend.serve(listener);
         Ok(backend)
     }
@@ -121,10 +105,6 @@ impl Backend {
     /// `http://host:port`.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
-    }
-
-    pub(crate) fn port(&self) -> u16 {
-        self.address.port()
     }
 
     pub(crate) fn history(&self) -> MutexGuard<'_, History> {
@@ -180,24 +160,15 @@ impl Backend {
     }
 
     fn serve(&self, listener: TcpListener) {
-        let (shared, tls, gone) = (self.shared.clone(), self.tls.clone(), CancellationToken::new());
+        let (shared, gone) = (self.shared.clone(), CancellationToken::new());
         let cut = gone.clone();
         let accepting = tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
-                let (shared, tls, cut) = (shared.clone(), tls.clone(), cut.clone());
+                let (shared, cut) = (shared.clone(), cut.clone());
                 let number = shared.connections.fetch_add(1, Ordering::SeqCst);
                 shared.note(History::connected);
                 tokio::spawn(async move {
-                    let served = async {
-                        match tls {
-                            None => serve_connection(&shared, number, socket, &cut).await,
-                            Some(tls) => match tls.accept(socket).await {
-                                Ok(socket) => serve_connection(&shared, number, socket, &cut).await,
-                                Err(error) => shared.history().handshake_failed(error.to_string()),
-                            },
-                        }
-                    };
-                    served.await;
+                    serve_connection(&shared, number, socket, &cut).await;
                     shared.note(History::disconnected);
                 });
             }
@@ -228,12 +199,7 @@ impl Shared {
 }
 
 /// Serves requests until the peer or the backend goes. Errors of the socket end it: the peer is to cope with that.
-async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin>(
-    shared: &Shared,
-    connection: u64,
-    socket: S,
-    gone: &CancellationToken,
-) {
+async fn serve_connection(shared: &Shared, connection: u64, socket: TcpStream, gone: &CancellationToken) {
     let mut socket = BufReader::new(socket);
     loop {
         let request = tokio::select! {
@@ -305,11 +271,7 @@ fn response(status: u16, body: &str) -> String {
 }
 
 /// The next request; None at the end of the connection, or where it is cut.
-async fn read_request<S: AsyncRead + Unpin>(
-    shared: &Shared,
-    connection: u64,
-    socket: &mut BufReader<S>,
-) -> Option<Call> {
+async fn read_request(shared: &Shared, connection: u64, socket: &mut BufReader<TcpStream>) -> Option<Call> {
     let mut line = String::new();
     if socket.read_line(&mut line).await.ok()? == 0 {
         return None;

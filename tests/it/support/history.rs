@@ -16,7 +16,6 @@ pub(crate) struct History {
     lowest_unfinished: BTreeMap<i32, i64>,
     /// What should never be: two calls of one partition at once.
     pub(crate) overlaps: Vec<String>,
-    pub(crate) handshakes_failed: Vec<String>,
     connections: usize,
 }
 
@@ -73,10 +72,6 @@ impl History {
     /// Open ones.
     pub(crate) fn connections(&self) -> usize {
         self.connections
-    }
-
-    pub(super) fn handshake_failed(&mut self, reason: String) {
-        self.handshakes_failed.push(reason);
     }
 
     pub(crate) fn calls(&self) -> &[Seen] {
