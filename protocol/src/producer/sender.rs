@@ -6,7 +6,7 @@
 //! ```
 //! One request takes one batch of each ready partition of a broker; several requests are in flight per broker and
 //! partition. After a try that has to be repeated, a partition sends nothing younger until what was in flight is answered,
-//! so order holds with and without idempotence.
+//! and then what is repeated one by one, so order holds with and without idempotence.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -56,6 +56,14 @@ struct Lane {
 }
 
 impl Lane {
+    /// Whether everything in flight has to be answered before more is sent. A repeated batch travels alone (as in Java): it
+    /// may have been written, and a broker knows it again only while few are written after it.
+    fn waits(&self) -> bool {
+        let repeated = self.queue.front().is_some_and(|batch| batch.tries > 0);
+        let repeating = self.repeating || repeated || self.in_flight.iter().any(|batch| batch.tries > 1);
+        !self.in_flight.is_empty() && (repeating || !self.settled)
+    }
+
     /// Into the queue, before what is younger.
     fn put_back(&mut self, batch: Batch) {
         let place = self.queue.partition_point(|other| other.place() < batch.place());
@@ -202,8 +210,7 @@ impl Sender {
         loop {
             let mut ready: BTreeMap<NodeId, Vec<Key>> = BTreeMap::new();
             for (key, lane) in &mut self.lanes {
-                let blocked = (lane.repeating || !lane.settled) && !lane.in_flight.is_empty();
-                if lane.queue.is_empty() || blocked || lane.in_flight.len() >= self.shared.config.max_in_flight {
+                if lane.queue.is_empty() || lane.waits() || lane.in_flight.len() >= self.shared.config.max_in_flight {
                     continue;
                 }
                 lane.repeating = false;

@@ -89,7 +89,7 @@ async fn a_storm_of_faults_and_moves_loses_doubles_and_reorders_nothing() -> Res
 async fn storm(seed: u64) -> Result<()> {
     let mut random = fastrand::Rng::with_seed(seed);
     let scene = Scene::new(3, 2).await?;
-    let producer = producer(&scene.client, single())?;
+    let producer = producer(&scene.client, ProducerConfig { delivery_timeout: 20 * PATIENCE, ..single() })?;
     let sending = tokio::spawn({
         let producer = producer.clone();
         async move {
@@ -107,7 +107,7 @@ async fn storm(seed: u64) -> Result<()> {
             anyhow::Ok(())
         }
     });
-    while !sending.is_finished() {
+    for _ in 0..60 {
         let before = scene.fake.requests().last().map_or(0, |request| request.number);
         match random.u8(0..10) {
             0 => scene.fake.move_leader(TOPIC, random.i32(0..2), random.i32(1..=3))?,
@@ -125,6 +125,7 @@ async fn storm(seed: u64) -> Result<()> {
         let moved = scene.fake.wait_for(|log| log.iter().filter(|request| request.number > before).count() > 3);
         tokio::select! { () = moved => {}, () = tokio::time::sleep(Duration::from_secs(5)) => {} }
     }
+    scene.fake.clear_faults();
     sending.await??;
     for partition in 0..2 {
         let expected: Vec<usize> =
