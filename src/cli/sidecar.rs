@@ -72,6 +72,10 @@ async fn serve(loaded: Loaded) -> ExitCode {
             End::Left(_) | End::Crashed { .. } => ExitCode::FAILURE,
         },
         Err(reason) => {
+            // Even where the log is switched off.
+            if !tracing::enabled!(tracing::Level::ERROR) {
+                complain(&format!("cannot start: {reason}"));
+            }
             tracing::error!(%reason, "cannot start");
             ExitCode::FAILURE
         }

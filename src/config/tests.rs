@@ -55,6 +55,7 @@ fn without_any_file_the_defaults_count() {
 
     assert_eq!(server.http, "127.0.0.1:8080".parse::<SocketAddr>().unwrap());
     assert_eq!((server.max_body_bytes, server.graceful_period), (1_000_000, None));
+    assert_eq!(server.service_id, "com.networknt.kafka-sidecar-1.0.0");
 
     assert_eq!(producer.connection.bootstrap_servers, ["localhost:9092"]);
     assert_eq!(producer.connection.rack, None);

@@ -55,6 +55,7 @@ pub(crate) async fn measure(State(edge): State<Arc<Edge>>, request: Request, nex
     let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
     let method = request.method().clone();
     let echo = RequestIds::echo(request.headers());
+    let ids = tracing::enabled!(tracing::Level::DEBUG).then(|| RequestIds::of(request.headers())).unwrap_or_default();
 
     let mut response = if head_bytes(&request) > edge.limits.header_bytes {
         edge.metrics.refused("head_too_large");
@@ -70,7 +71,9 @@ pub(crate) async fn measure(State(edge): State<Arc<Edge>>, request: Request, nex
     }
     let status = response.status().as_u16();
     edge.metrics.answered(route, method.as_str(), status, started.elapsed());
-    tracing::debug!(%method, route, status, took_ms = started.elapsed().as_millis() as u64, "request answered");
+    let took_ms = started.elapsed().as_millis() as u64;
+    let RequestIds { correlation_id, traceability_id, .. } = ids;
+    tracing::debug!(%method, route, status, took_ms, correlation_id, traceability_id, "request answered");
     response
 }
 

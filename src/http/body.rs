@@ -12,7 +12,10 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::Body as _;
 use protocol::budget::{Budget, Reservation};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 
 use super::{
     RequestLimits,
@@ -65,10 +68,17 @@ impl Held {
     }
 }
 
-/// What stopped a body.
-enum Waiting {
-    ForClient,
-    ForMemory,
+/// How long a body waited for memory, the wait under way included.
+#[derive(Default)]
+struct MemoryWaits {
+    over: Duration,
+    since: Option<Instant>,
+}
+
+impl MemoryWaits {
+    fn total(&self) -> Duration {
+        self.over + self.since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
 }
 
 /// Reads the whole body. Dropping the future gives back what it holds.
@@ -90,12 +100,11 @@ pub(crate) async fn read(
         return Err(too_large());
     }
     let mut held = Held::default();
-    let mut waiting = Waiting::ForClient;
+    let mut waits = MemoryWaits::default();
     let collected = tokio::time::timeout(limits.body_timeout, async {
         let mut body = body;
         let mut collected = BytesMut::new();
         loop {
-            waiting = Waiting::ForClient;
             let Some(frame) = body.frame().await else { return Ok(collected.freeze()) };
             let Ok(frame) = frame else {
                 return Err(Problem::new(Fault::NotJson, "the body broke off").closing());
@@ -105,24 +114,25 @@ pub(crate) async fn read(
                 discard(body).await;
                 return Err(too_large());
             }
-            waiting = Waiting::ForMemory;
+            waits.since = Some(Instant::now());
             held.grow(memory, data.len()).await;
+            waits = MemoryWaits { over: waits.total(), since: None };
             collected.extend_from_slice(&data);
         }
     })
     .await;
     match collected {
         Ok(collected) => collected.map(|body| (body, held)),
-        Err(_) => Err(match waiting {
-            Waiting::ForClient => {
-                let seconds = limits.body_timeout.as_secs_f32();
-                let description = format!("the body did not arrive within {seconds} s (sidecar.bodyTimeoutMs)");
-                Problem::new(Fault::BodyTimeout, description).closing()
-            }
-            Waiting::ForMemory => {
-                Problem::new(Fault::NoMemory, "there was no room for the body (sidecar.memoryBudgetBytes)").closing()
-            }
-        }),
+        // Whoever took most of the time is told of.
+        Err(_) if waits.total() > limits.body_timeout / 2 => {
+            let description = "there was no room for the body (sidecar.memoryBudgetBytes)";
+            Err(Problem::new(Fault::NoMemory, description).closing())
+        }
+        Err(_) => {
+            let seconds = limits.body_timeout.as_secs_f32();
+            let description = format!("the body did not arrive within {seconds} s (sidecar.bodyTimeoutMs)");
+            Err(Problem::new(Fault::BodyTimeout, description).closing())
+        }
     }
 }
 
@@ -209,5 +219,22 @@ mod tests {
         assert_eq!(problem.fault, Fault::NoMemory);
         drop((first, second));
         assert!(read(&HeaderMap::new(), chunks(&["1"]), &limits(), &memory).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_mostly_waited_for_memory_is_not_called_slow() {
+        for (freed_after, fault) in [(20, Fault::NoMemory), (10, Fault::BodyTimeout)] {
+            let memory = BodyMemory::new(Budget::new(8));
+            let (_, first) = read(&HeaderMap::new(), chunks(&["12345678"]), &limits(), &memory).await.expect("fits");
+            let (_, beyond) = read(&HeaderMap::new(), chunks(&["12"]), &limits(), &memory).await.expect("goes on");
+            let freeing = async {
+                tokio::time::sleep(Duration::from_secs(freed_after)).await;
+                drop((first, beyond));
+            };
+            let headers = HeaderMap::new();
+            let limits = limits();
+            let (outcome, ()) = tokio::join!(read(&headers, endless("1"), &limits, &memory), freeing);
+            assert_eq!(outcome.expect_err("the rest never comes").fault, fault);
+        }
     }
 }

@@ -127,6 +127,8 @@ fn a_taken_port_is_named_with_its_setting() -> Result<()> {
         let (code, text) = run(&words)?;
         assert_eq!(code, Some(1), "{text}");
         assert!(text.contains(&format!(":{port} ({setting}): Address already in use")), "{text}");
+        let (code, silent) = run(&[&words[..], &["--set", "sidecar.logLevel=off"]].concat())?;
+        assert!(code == Some(1) && silent.contains(setting), "said even without a log: {silent}");
     }
     Ok(())
 }
