@@ -51,9 +51,10 @@ const EXAMPLES: &str = "Examples:
   kafka-sidecar dev --backend http://localhost:3000
 
 Every setting can also come from the environment: kafka-producer.bootstrap.servers is
-KAFKA_PRODUCER_BOOTSTRAP_SERVERS. The log level is sidecar.logLevel, e.g. --set sidecar.logLevel=debug. Options stand before the command.";
+KAFKA_PRODUCER_BOOTSTRAP_SERVERS. The log level is sidecar.logLevel, e.g. --set sidecar.logLevel=debug.
+The exit code is 64 if the configuration or the command line is wrong, 1 if something failed or was left unfinished.";
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Default, Args)]
 struct Configuration {
     /// A directory with configuration files (values.yml, kafka-producer.yml, …); may be given several times, the first that has a file
     /// wins. Default: LIGHT_4J_CONFIG_DIR of the environment; without it, the built-in defaults.
@@ -67,7 +68,10 @@ struct Configuration {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Print the effective configuration, each value with where it comes from, secrets masked
-    Config,
+    Config {
+        #[command(flatten)]
+        more: Configuration,
+    },
     /// Show the whole job within seconds: an embedded Kafka cluster, a small backend and two sidecars in this process
     Demo {
         /// Print the sidecars' own log too, on standard error: off, error, warn, info, debug or trace
@@ -75,13 +79,34 @@ enum Command {
         log: String,
     },
     /// Run the sidecar for a backend under development, with an embedded Kafka cluster that stays up
-    Dev(dev::Options),
+    Dev {
+        #[command(flatten)]
+        options: dev::Options,
+        #[command(flatten)]
+        more: Configuration,
+    },
     /// Ask a running sidecar whether it is ready: exit code 0 if it is, 1 if not (for containers without a shell)
     Healthcheck {
         /// The page to ask [default: /health/readiness on the probes port, else on the data port]
         #[arg(long, value_name = "URL")]
         url: Option<String>,
+        #[command(flatten)]
+        more: Configuration,
     },
+}
+
+impl Arguments {
+    /// What stands before the command and behind it, in this order.
+    fn configuration(&self) -> Configuration {
+        let mut all = self.configuration.clone();
+        if let Some(Command::Config { more } | Command::Dev { more, .. } | Command::Healthcheck { more, .. }) =
+            &self.command
+        {
+            all.config_dir.extend_from_slice(&more.config_dir);
+            all.set.extend_from_slice(&more.set);
+        }
+        all
+    }
 }
 
 fn key_and_value(text: &str) -> Result<(String, String), String> {
@@ -101,9 +126,10 @@ pub fn run() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(WRONG_CONFIGURATION) } else { ExitCode::SUCCESS };
         }
     };
-    let loaded = || config::load(sources(&arguments.configuration, std::env::vars_os()));
+    let configuration = arguments.configuration();
+    let loaded = || config::load(sources(&configuration, std::env::vars_os()));
     match &arguments.command {
-        Some(Command::Healthcheck { url: Some(url) }) => healthcheck::run(url),
+        Some(Command::Healthcheck { url: Some(url), .. }) => healthcheck::run(url),
         Some(Command::Demo { log }) => match logs::start_on_stderr(log) {
             Ok(()) => sidecar::block_on(demo::run()),
             Err(error) => {
@@ -111,13 +137,13 @@ pub fn run() -> ExitCode {
                 ExitCode::from(WRONG_CONFIGURATION)
             }
         },
-        Some(Command::Dev(options)) => sidecar::block_on(dev::run(&arguments.configuration, options)),
+        Some(Command::Dev { options, .. }) => sidecar::block_on(dev::run(&configuration, options)),
         command => match (loaded(), command) {
             (Err(faults), _) => {
                 complain(&faults.to_string());
                 ExitCode::from(WRONG_CONFIGURATION)
             }
-            (Ok(loaded), Some(Command::Config)) => print_configuration(&loaded),
+            (Ok(loaded), Some(Command::Config { .. })) => print_configuration(&loaded),
             (Ok(loaded), Some(Command::Healthcheck { .. })) => healthcheck::run(&healthcheck::page(&loaded.settings)),
             (Ok(loaded), _) => sidecar::run(loaded),
         },
@@ -190,10 +216,20 @@ mod tests {
         let sources = sources(&arguments.configuration, std::iter::empty());
         assert_eq!(sources.set, [("a.b".to_owned(), "c=d".to_owned()), ("e".to_owned(), String::new())]);
         assert_eq!(sources.config_dirs, [PathBuf::from("/x")]);
-        assert!(matches!(arguments.command, Some(Command::Config)));
+        assert!(matches!(arguments.command, Some(Command::Config { .. })));
         assert!(Arguments::try_parse_from(["kafka-sidecar", "--set", "a"]).is_err());
-        // On both sides of the command one of them would be lost silently.
-        assert!(Arguments::try_parse_from(["kafka-sidecar", "config", "--set", "a=b"]).is_err());
+    }
+
+    #[test]
+    fn options_count_on_both_sides_of_a_command() {
+        for command in [&["config"][..], &["healthcheck"], &["dev", "--backend", "http://localhost:3000"]] {
+            let before = ["kafka-sidecar", "--config-dir", "/x", "--set", "a=1"];
+            let behind = ["--config-dir", "/y", "--set", "a=2"];
+            let words = before.iter().chain(command).chain(&behind);
+            let configuration = Arguments::try_parse_from(words).expect("fine").configuration();
+            assert_eq!(configuration.config_dir, [PathBuf::from("/x"), PathBuf::from("/y")]);
+            assert_eq!(configuration.set.last(), Some(&("a".to_owned(), "2".to_owned())), "the last one wins");
+        }
     }
 
     #[test]

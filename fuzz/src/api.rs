@@ -63,7 +63,9 @@ where
     R::Response: PartialEq + Debug,
 {
     let body = Bytes::copy_from_slice(body);
-    let Ok(read) = crate::bounded(&body, TIMES, || message::decode_response::<R>(version, body.clone())) else { return };
+    let Ok(read) = crate::bounded(&body, TIMES, || message::decode_response::<R>(version, body.clone())) else {
+        return;
+    };
     // Such an answer to ApiVersions was read in version 0 and cannot be told from one when it is written in another.
     if R::KEY == ApiKey::ApiVersions as i16 && body.starts_with(&[0, 35]) {
         return;

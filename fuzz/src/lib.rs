@@ -4,6 +4,7 @@
 //! something else after they were written again.
 
 pub mod api;
+pub mod peer;
 
 use peak_alloc::PeakAlloc;
 

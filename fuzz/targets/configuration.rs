@@ -3,7 +3,7 @@
 
 use kafka_sidecar::door;
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 10] = [
     "values.yml",
     "kafka-producer.yml",
     "kafka-consumer.yml",
@@ -12,6 +12,8 @@ const FILES: [&str; 8] = [
     "server.yml",
     "client.yml",
     "health.yml",
+    "security.yml",
+    "service.yml",
 ];
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {

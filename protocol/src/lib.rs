@@ -23,3 +23,6 @@ pub mod outcome;
 pub mod producer;
 pub mod record;
 pub mod wire;
+
+#[cfg(test)]
+mod seeds;

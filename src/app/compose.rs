@@ -56,14 +56,7 @@ impl Clients {
 pub(crate) fn compose(settings: &Settings, budgets: Budgets) -> Result<Parts<Producer>, ComposeError> {
     let Budgets { bodies, producing, fetching } = budgets;
     let mut clients = Clients::default();
-    let connection = if settings.parts.producer {
-        &settings.producer.connection
-    } else if settings.parts.reactive {
-        &settings.consumer.connection
-    } else {
-        &settings.admin.connection
-    };
-    let client = clients.get(connection, fetching.limit())?;
+    let brokers = brokers_check(asked(settings, &mut clients, fetching.limit())?, settings.admin.health_timeout);
     let mut parts = Parts {
         produce: None,
         produce_audit: None,
@@ -71,7 +64,7 @@ pub(crate) fn compose(settings: &Settings, budgets: Budgets) -> Result<Parts<Pro
         explanations: Vec::new(),
         writers: Vec::new(),
         close_producer: None,
-        brokers: brokers_check(client, settings.admin.health_timeout),
+        brokers,
         backend: None,
         numbers: Vec::new(),
         bodies,
@@ -141,17 +134,40 @@ fn encode(
     format::encode(kind, raw).map_err(|reason| reason.to_string())
 }
 
-fn brokers_check(client: Client, timeout: Duration) -> Check {
+/// A client for every cluster that a part uses; the admin client's if it is another one.
+fn asked(settings: &Settings, clients: &mut Clients, fetching_bytes: usize) -> Result<Vec<Client>, ComposeError> {
+    let Settings { parts, producer, consumer, admin, .. } = settings;
+    // The reactive consumer's dead letters and audit use the producer.
+    let used = [
+        (parts.producer || parts.reactive).then_some(&producer.connection),
+        parts.reactive.then_some(&consumer.connection),
+        (parts.admin || !(parts.producer || parts.reactive)).then_some(&admin.connection),
+    ];
+    let mut known: Vec<&[String]> = Vec::new();
+    let mut asked = Vec::new();
+    for connection in used.into_iter().flatten() {
+        if !known.contains(&connection.bootstrap_servers.as_slice()) {
+            known.push(&connection.bootstrap_servers);
+            asked.push(clients.get(connection, fetching_bytes)?);
+        }
+    }
+    Ok(asked)
+}
+
+fn brokers_check(asked: Vec<Client>, timeout: Duration) -> Check {
     Arc::new(move || {
-        let client = client.clone();
+        let asked = asked.clone();
         async move {
-            match tokio::time::timeout(timeout, client.admin().describe_cluster()).await {
-                Ok(_) => Ok(()),
-                Err(_) => Err(match client.cluster().trouble() {
-                    Some(trouble) => trouble.to_string(),
-                    None => format!("no broker answered within {} ms", timeout.as_millis()),
-                }),
-            }
+            let answers = asked.iter().map(|client| async move {
+                match tokio::time::timeout(timeout, client.admin().describe_cluster()).await {
+                    Ok(_) => Ok(()),
+                    Err(_) => Err(match client.cluster().trouble() {
+                        Some(trouble) => trouble.to_string(),
+                        None => format!("no broker answered within {} ms", timeout.as_millis()),
+                    }),
+                }
+            });
+            futures_util::future::join_all(answers).await.into_iter().collect()
         }
         .boxed()
     })
@@ -211,6 +227,26 @@ fn host_and_port(server: &str) -> Result<(String, u16), ComposeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{self, Sources};
+
+    #[tokio::test]
+    async fn every_cluster_is_asked_once() {
+        let (producer, consumer) = ("kafka-producer.bootstrap.servers", "kafka-consumer.bootstrap.servers");
+        let (admin, reactive) = ("kafka-admin.bootstrap.servers", ("kafka-consumer.topic", "t"));
+        let backend = ("kafka-consumer.backendApiHost", "http://127.0.0.1:1");
+        for (set, expected) in [
+            (&[][..], 1),
+            (&[(producer, "127.0.0.1:1")], 1),
+            (&[(producer, "127.0.0.1:1"), (admin, "127.0.0.1:2")], 2),
+            (&[(producer, "127.0.0.1:1"), (consumer, "127.0.0.1:2")], 1),
+            (&[(producer, "127.0.0.1:1"), (consumer, "127.0.0.1:2"), reactive, backend], 2),
+        ] {
+            let set = set.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            let settings = config::load(Sources { set, ..Sources::default() }).expect("fine").settings;
+            let clients = asked(&settings, &mut Clients::default(), 1).expect("addresses");
+            assert_eq!(clients.len(), expected, "{settings:?}");
+        }
+    }
 
     #[test]
     fn bootstrap_servers_are_host_and_port() {

@@ -17,6 +17,7 @@ use super::{
 /// Builds everything; what is wrong is in `values.faults` afterwards.
 pub(super) fn settings(values: &mut Values, memory_limit: Option<u64>) -> Settings {
     refuse_unbuilt(values);
+    same_cluster(values);
     let server = server(values);
     let producer = kafka::producer(values);
     let consumer = kafka::consumer(values);
@@ -88,6 +89,18 @@ fn refuse_unbuilt(values: &mut Values) {
     }
 }
 
+/// One cluster serves all clients unless somebody says otherwise: whose servers nobody gave takes those of another.
+fn same_cluster(values: &mut Values) {
+    const NAME: &str = "bootstrap.servers";
+    let files = [File::Producer, File::Consumer, File::Admin];
+    let Some(source) = files.into_iter().find(|file| values.given(*file, NAME)) else { return };
+    for file in files {
+        if !values.given(file, NAME) {
+            values.inherit(file, source, NAME);
+        }
+    }
+}
+
 fn server(values: &mut Values) -> Server {
     let file = File::Server;
     let ip = ip(&values.text(file, "ip"));
@@ -107,7 +120,7 @@ fn server(values: &mut Values) -> Server {
         max_body_bytes: values.size(file, "maxTransferFileSize"),
         graceful_period: values
             .optional_millis(file, "shutdownGracefulPeriod")
-            .filter(|_| values.written_down(file, "shutdownGracefulPeriod", "2000")),
+            .filter(|_| values.given(file, "shutdownGracefulPeriod")),
     }
 }
 

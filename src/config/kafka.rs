@@ -101,7 +101,7 @@ fn idempotence(values: &mut Values, acks: Acks, retries: Option<u32>, max_in_fli
         return true;
     }
     let needs = conflicts.join(" and ");
-    if values.written_down(file, name, "true") {
+    if values.given(file, name) {
         values.fault(file, name, format!("needs {needs}; change that or set it to false"));
     } else {
         values.derive(file, name, false);
@@ -191,7 +191,7 @@ fn consumer_kafka(values: &mut Values, connection: &Connection, drain_timeout: D
 fn topics(values: &mut Values) -> Vec<String> {
     let (file, name) = (File::Consumer, "topic");
     let topics = values.optional_list(file, name).unwrap_or_default();
-    if topics == ["test1"] && !values.written_down(file, name, "test1") {
+    if topics == ["test1"] && !values.given(file, name) {
         return Vec::new();
     }
     topics
@@ -260,15 +260,11 @@ fn dispatch(values: &mut Values) -> Dispatch {
             records
         }
     };
-    // In the old files both have values that were never meant to make a batch wait.
-    let min_bytes = values
-        .optional_number(file, "fetchMinBytes")
-        .filter(|_| values.written_down(file, "fetchMinBytes", "-1"))
-        .and_then(|bytes| usize::try_from(bytes).ok())
-        .filter(|bytes| *bytes > 0);
-    let batch_wait = values.optional_millis(file, "requestTimeoutMs").filter(|wait| {
-        !wait.is_zero() && (min_bytes.is_some() || values.written_down(file, "requestTimeoutMs", "1000"))
-    });
+    // By default nothing makes a batch wait.
+    let min_bytes = values.optional_number(file, "fetchMinBytes").filter(|_| values.given(file, "fetchMinBytes"));
+    let min_bytes = min_bytes.and_then(|bytes| usize::try_from(bytes).ok()).filter(|bytes| *bytes > 0);
+    let waits = min_bytes.is_some() || values.given(file, "requestTimeoutMs");
+    let batch_wait = waits.then(|| values.millis(file, "requestTimeoutMs")).filter(|wait| !wait.is_zero());
     let wait_period = values.millis(file, "waitPeriod");
     let retry_delay = values.optional_millis(file, "retryDelayMs").unwrap_or(wait_period);
     values.derive(file, "retryDelayMs", retry_delay.as_millis());

@@ -11,7 +11,7 @@ use std::{
 use super::{
     fault::Fault,
     placeholder::{Resolver, environment_name},
-    property::{File, Kind, Property, Status, nearest},
+    property::{File, Kind, Property, Status, nearest, nearest_within},
     search::Found,
     source::{Key, Node, Origin, Value, read},
     table,
@@ -62,7 +62,9 @@ pub(super) fn merge(found: Found, set: &[(String, String)], environment: &BTreeM
             }
         }
     }
-    unknown_keys(&resolver, set, found.strangers, &mut merged);
+    let mut unknown = found.strangers;
+    unknown.extend(misspelt_variables(&resolver, environment));
+    unknown_keys(&resolver, set, unknown, &mut merged);
     merged.faults.append(&mut resolver.faults);
     merged.warnings.append(&mut resolver.warnings);
     merged
@@ -266,9 +268,12 @@ fn singletons(key: Key, node: Node, nodes: &mut Nodes) {
     }
 }
 
-/// Values that shipped files carry so that the line is there.
+/// Values that files carry so that the line is there, or because the Java sidecar's files did.
 fn is_dummy(property: &Property, node: &Node) -> bool {
     let Some(text) = node.text() else { return false };
+    if node.fallback && node.origin != Origin::Default && property.old_defaults.contains(&text) {
+        return true;
+    }
     let absent = |paths: &[&str]| paths.contains(&text) && !Path::new(text).exists();
     match property.name {
         "ssl.truststore.location" | "schema.registry.ssl.truststore.location" => {
@@ -310,6 +315,25 @@ fn unknown_keys(resolver: &Resolver<'_>, set: &[(String, String)], strangers: Ve
     if !items.is_empty() {
         merged.warnings.push(format!("not known here, without effect: {}", items.join(", ")));
     }
+}
+
+/// Variables that are probably meant for us: named like a Kafka file or `sidecar`, and almost like a property of it.
+fn misspelt_variables(resolver: &Resolver<'_>, environment: &BTreeMap<String, String>) -> Vec<String> {
+    let asked: BTreeSet<String> = resolver.asked.iter().map(|key| environment_name(key)).collect();
+    let mut found = Vec::new();
+    for file in [File::Producer, File::Consumer, File::Admin, File::Sidecar] {
+        let prefix = environment_name(&format!("{}.", file.name()));
+        let known: Vec<String> = file.properties().map(|property| environment_name(property.name)).collect();
+        for name in environment.keys().filter(|name| !asked.contains(*name)) {
+            if let Some(rest) = name.strip_prefix(&prefix)
+                && rest.len() <= 120
+                && let Some(near) = nearest_within(2, rest, known.iter().map(String::as_str))
+            {
+                found.push(format!("{name} (environment; did you mean {prefix}{near}?)"));
+            }
+        }
+    }
+    found
 }
 
 fn nearest_flat(key: &str) -> Option<String> {

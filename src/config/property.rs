@@ -133,6 +133,8 @@ pub(super) struct Property {
     pub(super) secret: bool,
     /// Values that mean unset: what shipped files carry so that the line is there.
     pub(super) dummies: &'static [&'static str],
+    /// Values that count only if somebody wrote them down, and not as the default of a placeholder, as copies of old files have them.
+    pub(super) old_defaults: &'static [&'static str],
 }
 
 /// What a value may look like.
@@ -194,15 +196,15 @@ pub(super) enum Part {
 
 impl Property {
     pub(super) const fn used(name: &'static str, kind: Kind) -> Self {
-        Self { name, kind, status: Status::Used, secret: false, dummies: &[] }
+        Self { name, kind, status: Status::Used, secret: false, dummies: &[], old_defaults: &[] }
     }
 
     pub(super) const fn idle(name: &'static str, why: &'static str) -> Self {
-        Self { name, kind: Kind::Any, status: Status::Idle(why), secret: false, dummies: &[] }
+        Self { name, kind: Kind::Any, status: Status::Idle(why), secret: false, dummies: &[], old_defaults: &[] }
     }
 
     pub(super) const fn later(name: &'static str, part: Part) -> Self {
-        Self { name, kind: Kind::Text, status: Status::Later(part), secret: false, dummies: &[] }
+        Self { name, kind: Kind::Text, status: Status::Later(part), secret: false, dummies: &[], old_defaults: &[] }
     }
 
     pub(super) const fn flag(self) -> Self {
@@ -216,6 +218,10 @@ impl Property {
     pub(super) const fn dummy(self, dummies: &'static [&'static str]) -> Self {
         Self { dummies, ..self }
     }
+
+    pub(super) const fn old_default(self, old_defaults: &'static [&'static str]) -> Self {
+        Self { old_defaults, ..self }
+    }
 }
 
 /// The nearest of `names` by edit distance; None if none is near enough to be meant.
@@ -224,7 +230,11 @@ pub(super) fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> O
     if name.len() > 120 {
         return None;
     }
-    let allowed = (name.chars().count() / 3).clamp(2, 4);
+    nearest_within((name.chars().count() / 3).clamp(2, 4), name, names)
+}
+
+/// The nearest of `names`, at most so many edits away.
+pub(super) fn nearest_within<'a>(allowed: usize, name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     names
         .map(|candidate| (distance(&name.to_lowercase(), &candidate.to_lowercase()), candidate))
         .filter(|(distance, _)| *distance <= allowed)

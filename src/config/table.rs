@@ -48,7 +48,7 @@ const NOT_HERE: &str = "the server manages this by itself";
 
 /// Of every Kafka client: how to reach the cluster.
 pub(super) const CONNECTION: &[Property] = &[
-    used("bootstrap.servers", Servers),
+    used("bootstrap.servers", Servers).old_default(&["localhost:9092"]),
     used("client.id", Text),
     used("client.rack", Text).dummy(&["rack-name", "rack1"]),
     ms("request.timeout.ms", 1, 3_600_000),
@@ -136,6 +136,19 @@ pub(super) const SECURITY_TO_KAFKA: &[Property] = &[
     later("sasl.oauthbearer.header.urlencode", KafkaSecurity),
     later("sasl.oauthbearer.scope.claim.name", KafkaSecurity),
     later("sasl.oauthbearer.sub.claim.name", KafkaSecurity),
+    later("sasl.oauthbearer.assertion.algorithm", KafkaSecurity),
+    later("sasl.oauthbearer.assertion.claim.aud", KafkaSecurity),
+    later("sasl.oauthbearer.assertion.claim.exp.seconds", KafkaSecurity),
+    later("sasl.oauthbearer.assertion.claim.iss", KafkaSecurity),
+    later("sasl.oauthbearer.assertion.claim.jti.include", KafkaSecurity),
+    later("sasl.oauthbearer.assertion.claim.nbf.seconds", KafkaSecurity),
+    later("sasl.oauthbearer.assertion.claim.sub", KafkaSecurity),
+    later("sasl.oauthbearer.assertion.file", KafkaSecurity),
+    later("sasl.oauthbearer.assertion.private.key.file", KafkaSecurity),
+    later("sasl.oauthbearer.assertion.private.key.passphrase", KafkaSecurity).secret(),
+    later("sasl.oauthbearer.assertion.template.file", KafkaSecurity),
+    later("sasl.oauthbearer.jwt.retriever.class", KafkaSecurity),
+    later("sasl.oauthbearer.jwt.validator.class", KafkaSecurity),
     later("sasl.oauthbearer.client.credentials.client.id", KafkaSecurity),
     later("sasl.oauthbearer.client.credentials.client.secret", KafkaSecurity).secret(),
     later("sasl.oauthbearer.scope", KafkaSecurity),
@@ -162,13 +175,13 @@ pub(super) const SECURITY_TO_KAFKA: &[Property] = &[
 
 pub(super) const PRODUCER_KAFKA: &[Property] = &[
     used("acks", Choice(&["all", "-1", "0", "1"])),
-    used("enable.idempotence", Flag),
+    used("enable.idempotence", Flag).old_default(&["true", "false"]),
     ms("linger.ms", 0, 900_000),
     bytes("batch.size", 0, 64 * 1024 * 1024),
     bytes("max.request.size", 1, GIB),
     used("compression.type", Choice(&["none", "gzip", "snappy", "lz4", "zstd"])),
     ms("delivery.timeout.ms", 1, DAY_MS),
-    count("retries", 0, i32::MAX as i64),
+    count("retries", 0, i32::MAX as i64).old_default(&["3"]),
     count("max.in.flight.requests.per.connection", 1, 100),
     idle("buffer.memory", "sidecar.memoryBudgetBytes bounds the records in memory"),
     idle("max.block.ms", "a request that finds no room is answered 503"),
@@ -195,8 +208,8 @@ pub(super) const PRODUCER: &[Property] = &[
     used("copiedHeaders", List),
     used("compatibleStatus", Flag),
     used("auditEnabled", Flag),
-    used("auditTarget", Choice(&["topic", "logfile"])),
-    used("auditTopic", Topic),
+    used("auditTarget", Choice(&["topic", "logfile"])).old_default(&["logfile"]),
+    used("auditTopic", Topic).old_default(&["logfile"]),
     used("auditFile", Text),
     bytes("auditFileMaxBytes", 4096, 1024 * GIB),
     count("auditFileMaxHistory", 0, 10_000),
@@ -214,7 +227,7 @@ pub(super) const CONSUMER_KAFKA: &[Property] = &[
     ms("session.timeout.ms", 1, 3_600_000),
     ms("heartbeat.interval.ms", 1, 3_600_000),
     bytes("fetch.max.bytes", 1, GIB),
-    bytes("max.partition.fetch.bytes", 1, GIB),
+    bytes("max.partition.fetch.bytes", 1, GIB).old_default(&["100"]),
     bytes("fetch.min.bytes", 1, GIB),
     ms("fetch.max.wait.ms", 0, 600_000),
     used("check.crcs", Flag),
@@ -227,11 +240,13 @@ pub(super) const CONSUMER_KAFKA: &[Property] = &[
     idle("internal.leave.group.on.close", "a member that ends always leaves"),
     idle("internal.throw.on.fetch.stable.offset.unsupported", "there are no internal settings"),
     later("group.instance.id", Other("static group membership")),
+    later("share.acknowledgement.mode", Other("share groups")),
+    later("share.acquire.mode", Other("share groups")),
     later("group.remote.assignor", Other("the group protocol `consumer`")),
 ];
 
 pub(super) const CONSUMER: &[Property] = &[
-    used("topic", Topics),
+    used("topic", Topics).old_default(&["test1"]),
     used("keyFormat", Format),
     used("valueFormat", Format),
     used("backendApiHost", Url),
@@ -240,25 +255,25 @@ pub(super) const CONSUMER: &[Property] = &[
     ms("instanceTimeoutMs", 1, DAY_MS),
     used("backendConnectionReset", Flag),
     count("batchMaxRecords", 1, 1_000_000),
-    bytes("requestMaxBytes", 1, GIB),
+    bytes("requestMaxBytes", 1, GIB).old_default(&["102400", "67108864"]),
     // -1 and 0 mean: do not wait.
-    bytes("fetchMinBytes", -1, GIB),
-    ms("requestTimeoutMs", 0, 3_600_000),
+    bytes("fetchMinBytes", -1, GIB).old_default(&["-1", "10000000"]),
+    ms("requestTimeoutMs", 0, 3_600_000).old_default(&["1000"]),
     count("maxConcurrency", 1, 1024),
     used("ordering", Choice(&["partition", "key", "unordered"])),
-    count("maxRetries", 0, 1_000_000),
-    ms("retryDelayMs", 1, 3_600_000),
+    count("maxRetries", 0, 1_000_000).old_default(&["3"]),
+    ms("retryDelayMs", 1, 3_600_000).old_default(&["1000"]),
     ms("retryMaxDelayMs", 1, 3_600_000),
-    ms("waitPeriod", 1, 3_600_000),
-    used("batchRollbackThreshold", Number { min: 1, max: 100, unit: "percent" }),
+    ms("waitPeriod", 1, 3_600_000).old_default(&["10000"]),
+    used("batchRollbackThreshold", Number { min: 1, max: 100, unit: "percent" }).old_default(&["30"]),
     used("badRecordPolicy", Choice(&["deadLetter", "skip", "stop"])),
     ms("drainTimeoutMs", 0, 3_600_000),
     used("deadLetterEnabled", Flag),
     used("deadLetterTopicExt", TopicSuffix),
     used("deadLetterTopicCreate", Flag),
     used("auditEnabled", Flag),
-    used("auditTarget", Choice(&["topic", "logfile"])),
-    used("auditTopic", Topic),
+    used("auditTarget", Choice(&["topic", "logfile"])).old_default(&["logfile"]),
+    used("auditTopic", Topic).old_default(&["logfile"]),
     used("auditFile", Text),
     bytes("auditFileMaxBytes", 4096, 1024 * GIB),
     count("auditFileMaxHistory", 0, 10_000),
@@ -269,7 +284,10 @@ pub(super) const CONSUMER: &[Property] = &[
     idle("iteratorBackoffMs", "records are read as they come"),
 ];
 
-pub(super) const ADMIN_KAFKA: &[Property] = &[idle("retries", "requests are repeated until request.timeout.ms")];
+pub(super) const ADMIN_KAFKA: &[Property] = &[
+    idle("retries", "requests are repeated until request.timeout.ms"),
+    later("bootstrap.controllers", Other("asking controllers instead of brokers")),
+];
 
 pub(super) const ADMIN: &[Property] = &[used("additionalKafkaProperties", Map)];
 
@@ -280,7 +298,7 @@ pub(super) const SERVER: &[Property] = &[
     used("serviceId", Text),
     used("environment", Text),
     bytes("maxTransferFileSize", 1, GIB),
-    ms("shutdownGracefulPeriod", 0, 3_600_000),
+    ms("shutdownGracefulPeriod", 0, 3_600_000).old_default(&["2000"]),
     later("enableHttps", Https).flag(),
     later("keystoreName", Https).dummy(&["server.keystore"]),
     later("enableTwoWayTls", Https).flag(),
@@ -297,6 +315,8 @@ pub(super) const SERVER: &[Property] = &[
     idle("minPort", "server.httpPort is the port"),
     idle("maxPort", "server.httpPort is the port"),
     idle("startOnRegistryFailure", "there is no service registry"),
+    idle("serviceName", "server.serviceId is the name"),
+    idle("shutdownTimeout", "shutdownGracefulPeriod bounds the whole end"),
     idle("buildNumber", "`kafka-sidecar --version` says it"),
     idle("bufferSize", NOT_HERE),
     idle("ioThreads", NOT_HERE),
@@ -311,9 +331,9 @@ pub(super) const SERVER: &[Property] = &[
 pub(super) const HEALTH: &[Property] = &[
     used("enabled", Flag),
     used("useJson", Flag),
-    ms("timeout", 1, 600_000),
+    ms("timeout", 1, 600_000).old_default(&["2000"]),
     used("downstreamEnabled", Flag),
-    used("downstreamHost", Url),
+    used("downstreamHost", Url).old_default(&["http://localhost:8081", "http://localhost"]),
     used("downstreamPath", UrlPath),
 ];
 

@@ -141,6 +141,33 @@ fn every_property_is_explained_in_its_file() {
 }
 
 #[test]
+fn the_table_has_every_key_of_the_consumer_s_file() {
+    let table = include_str!("../../config/README.md");
+    let own = super::table::CONSUMER.iter().chain(super::table::CONSUMER_KAFKA).map(|property| property.name);
+    let old = [
+        "bootstrap.servers",
+        "schema.registry.url",
+        "schema.registry.auto.register.schemas",
+        "schema.registry.ssl.truststore.location",
+        "schema.registry.ssl.truststore.password",
+        "security.protocol",
+        "sasl.mechanism",
+        "sasl.jaas.config",
+        "ssl.endpoint.identification.algorithm",
+        "ssl.truststore.location",
+        "ssl.truststore.password",
+        "client.rack",
+        "basic.auth.user.info",
+        "basic.auth.credentials.source",
+        "key.deserializer",
+        "value.deserializer",
+    ];
+    for name in own.chain(old).filter(|name| !name.starts_with("internal.")) {
+        assert!(table.lines().any(|line| line.starts_with('|') && line.contains(&format!("`{name}`"))), "{name}");
+    }
+}
+
+#[test]
 fn the_example_is_all_comments_and_true_when_they_are_taken_away() {
     let example = include_str!("../../config/values.yml");
     assert!(example.lines().all(|line| line.is_empty() || line.starts_with('#')));
@@ -307,6 +334,62 @@ fn null_switches_off_or_leaves_the_default() {
     assert_eq!(settings.consumer.kafka.group_id, "group1");
     assert_eq!(settings.consumer.dispatch.max_records, 100);
     assert_eq!(settings.producer.kafka.linger, Duration::from_millis(1));
+}
+
+#[test]
+fn what_copies_of_old_files_have_as_defaults_of_placeholders_is_not_written_down() {
+    let producer = "properties:\n  retries: ${kafka-producer.retries:3}\n  enable.idempotence: ${kafka-producer.enable.idempotence:false}\n  \
+                    bootstrap.servers: ${kafka-producer.bootstrap.servers:localhost:9092}\nauditTarget: ${kafka-producer.auditTarget:logfile}\n";
+    let consumer = "properties:\n  max.partition.fetch.bytes: ${kafka-consumer.max.partition.fetch.bytes:100}\n\
+                    topic: ${kafka-consumer.topic:test1}\nrequestMaxBytes: ${kafka-consumer.requestMaxBytes:102400}\n\
+                    batchRollbackThreshold: ${kafka-consumer.batchRollbackThreshold:30}\nmaxRetries: ${kafka-consumer.maxRetries:3}\n\
+                    retryDelayMs: ${kafka-consumer.retryDelayMs:1000}\nfetchMinBytes: ${kafka-consumer.fetchMinBytes:-1}\n\
+                    requestTimeoutMs: ${kafka-consumer.requestTimeoutMs:1000}\nauditTarget: ${kafka-consumer.auditTarget:logfile}\n";
+    let health = "timeout: ${health.timeout:2000}\ndownstreamHost: ${health.downstreamHost:http://localhost:8081}\n";
+    let server = "shutdownGracefulPeriod: ${server.shutdownGracefulPeriod:2000}\n";
+    let copies = [
+        ("kafka-producer.yml", producer),
+        ("kafka-consumer.yml", consumer),
+        ("health.yml", health),
+        ("server.yml", server),
+    ];
+    let shipped = load(Sources::default()).unwrap();
+    let copied = load(sources(&copies, &[], &[])).unwrap();
+    assert_eq!(format!("{:?}", copied.settings), format!("{:?}", shipped.settings));
+    assert_eq!(copied.warnings, Vec::<String>::new());
+
+    let values = "kafka-producer.retries: 3\nkafka-consumer.batchRollbackThreshold: 30\nkafka-consumer.topic: test1\n\
+                  kafka-consumer.backendApiHost: http://localhost:1\nhealth.timeout: 2000\nkafka-consumer.auditTarget: logfile\n";
+    let written = load(sources(&[&copies[..], &[("values.yml", values)]].concat(), &[], &[])).unwrap().settings;
+    assert_eq!(written.producer.kafka.retries, Some(3));
+    assert_eq!(written.consumer.dispatch.rollback_threshold, Some(30));
+    assert_eq!(written.consumer.kafka.topics, ["test1"]);
+    assert_eq!(written.health.timeout, Duration::from_secs(2));
+    assert_eq!(written.consumer.audit.target, AuditTarget::LogFile);
+}
+
+#[test]
+fn one_cluster_serves_all_clients_unless_another_is_named() {
+    for (text, expected) in [
+        ("kafka-producer.bootstrap.servers: p:1,q:2", ["p:1,q:2", "p:1,q:2", "p:1,q:2"]),
+        ("kafka-consumer.bootstrap.servers: c:1", ["c:1", "c:1", "c:1"]),
+        ("kafka-admin.bootstrap.servers: a:1", ["a:1", "a:1", "a:1"]),
+        (
+            "kafka-consumer.bootstrap.servers: c:1\nkafka-producer.bootstrap.servers: localhost:9092",
+            ["localhost:9092", "c:1", "localhost:9092"],
+        ),
+        ("", ["localhost:9092", "localhost:9092", "localhost:9092"]),
+    ] {
+        let loaded = values(text);
+        let Settings { producer, consumer, admin, .. } = &loaded.settings;
+        let found = [&producer.connection, &consumer.connection, &admin.connection];
+        assert_eq!(found.map(|connection| connection.bootstrap_servers.join(",")), expected, "{text}");
+        let shown = ["kafka-producer", "kafka-consumer", "kafka-admin"].map(|file| {
+            let key = format!("{file}.bootstrap.servers");
+            loaded.entries.iter().find(|entry| entry.key == key).unwrap().value.clone()
+        });
+        assert_eq!(shown, expected, "{text}");
+    }
 }
 
 #[test]

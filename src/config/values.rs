@@ -87,6 +87,16 @@ impl Values {
         self.node(file, name).is_some_and(|node| node.origin != Origin::Default && !node.is_unset())
     }
 
+    /// Makes the value of another file's property that of the same name here, which nobody gave.
+    pub(super) fn inherit(&mut self, file: File, source: File, name: &'static str) {
+        if let Some(typed) = self.typed.get(&(source, name)).cloned() {
+            if let Typed::List(words) = &typed {
+                self.derive(file, name, words.join(","));
+            }
+            self.typed.insert((file, name), typed);
+        }
+    }
+
     /// Like [`Self::given`], but `old_default` as the default of a placeholder, as copies of old files carry it, does not count.
     pub(super) fn written_down(&self, file: File, name: &'static str, old_default: &str) -> bool {
         self.given(file, name)

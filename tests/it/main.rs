@@ -2,6 +2,7 @@
 
 mod behaviour;
 mod client;
+mod group;
 mod layers;
 mod sidecar;
 mod support;

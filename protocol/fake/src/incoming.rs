@@ -6,9 +6,6 @@ use protocol::record::{BatchError, Batches, Compression, RawBatch};
 
 /// Bytes that the records of a batch may have decompressed.
 const MAX_DECOMPRESSED: usize = 128 << 20;
-const MAGIC: i8 = 2;
-/// Where the magic byte stands in all message formats.
-const MAGIC_AT: usize = 16;
 
 /// A refusal as the answer to a produce request gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,18 +59,16 @@ impl Incoming {
     pub(crate) fn parse(version: i16, records: Option<Bytes>) -> Result<Self, Refusal> {
         let invalid = |what: &str| Refusal::new(ErrorCode::INVALID_RECORD, format!("Produce requests {what}"));
         let bytes = records.unwrap_or_default();
-        let old_format = bytes.get(MAGIC_AT).is_some_and(|magic| *magic != MAGIC as u8);
         let mut batches = Batches::new(bytes);
         let batch = match batches.next() {
-            None if old_format => return Err(invalid("may only contain batches of format 2")),
             None => return Err(invalid("must have one record batch per partition")),
             Some(Ok(batch)) => batch,
-            Some(Err(BatchError::UnsupportedMagic { .. })) => {
+            Some(Err(BatchError::UnsupportedMagic { magic: 0 | 1, .. })) => {
                 return Err(invalid("may only contain batches of format 2"));
             }
-            Some(Err(error @ (BatchError::BadLength { .. } | BatchError::Header(_)))) => {
-                return Err(Refusal::new(ErrorCode::CORRUPT_MESSAGE, error.to_string()));
-            }
+            Some(Err(
+                error @ (BatchError::UnsupportedMagic { .. } | BatchError::BadLength { .. } | BatchError::Header(_)),
+            )) => return Err(Refusal::new(ErrorCode::CORRUPT_MESSAGE, error.to_string())),
             Some(Err(error)) => return Err(Refusal::new(ErrorCode::INVALID_RECORD, error.to_string())),
         };
         if version < 7 && batch.header.compression() == Ok(Compression::Zstd) {
@@ -137,10 +132,10 @@ fn contents(batch: &RawBatch) -> Result<Contents, Refusal> {
         return Err(invalid(format!("Invalid sequence number {} in record batch", header.base_sequence)));
     }
     let unreadable = |error: BatchError| match error {
-        BatchError::UnknownCompression { .. } => Refusal::new(ErrorCode::UNKNOWN_SERVER_ERROR, error.to_string()),
-        BatchError::Decompress { .. } | BatchError::DecompressedTooLarge { .. } => {
-            Refusal::new(ErrorCode::CORRUPT_MESSAGE, error.to_string())
-        }
+        // A broker that cannot decompress throws, and says no more than that.
+        BatchError::UnknownCompression { .. }
+        | BatchError::Decompress { .. }
+        | BatchError::DecompressedTooLarge { .. } => Refusal::new(ErrorCode::UNKNOWN_SERVER_ERROR, error.to_string()),
         error => invalid(error.to_string()),
     };
     let records = batch.records(MAX_DECOMPRESSED).map_err(unreadable)?;
@@ -199,7 +194,7 @@ mod tests {
         let mut flipped = good.bytes.to_vec();
         *flipped.last_mut().expect("not empty") ^= 1;
         let mut old = good.bytes.to_vec();
-        old[MAGIC_AT] = 1;
+        old[16] = 1;
         let mut short = good.bytes.to_vec();
         short[11] = 5;
         let refuse = |code| Err((code, vec![]));
@@ -264,7 +259,7 @@ mod tests {
                 DEMANDS,
                 refuse(ErrorCode::UNSUPPORTED_COMPRESSION_TYPE),
             ),
-            ("not zstd", 7, with(&good, |h| h.attributes |= 4), DEMANDS, refuse(ErrorCode::CORRUPT_MESSAGE)),
+            ("not zstd", 7, with(&good, |h| h.attributes |= 4), DEMANDS, refuse(ErrorCode::UNKNOWN_SERVER_ERROR)),
         ];
         for (name, version, bytes, demands, expected) in rows {
             assert_eq!(verdict(version, bytes, demands), expected, "{name}");

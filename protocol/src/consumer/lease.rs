@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 /// ```text
@@ -32,7 +32,8 @@ pub enum LeaseState {
 ///
 /// Besides its state it may be *suspect*: the coordinator has not confirmed our membership for a whole session timeout, so
 /// somebody else may own the partition by now. An Active lease that is suspect starts no side effect; what runs may finish,
-/// and once the coordinator has answered everything goes on as before.
+/// and once the coordinator has answered everything goes on as before. The lease itself knows until when it was confirmed:
+/// a process that slept and wakes must not wait for the group's task to find out.
 #[derive(Clone)]
 pub struct Lease(Arc<Inner>);
 
@@ -41,7 +42,8 @@ struct Inner {
     partition: i32,
     generation: i32,
     state: AtomicU8,
-    suspect: watch::Sender<bool>,
+    /// Until when the coordinator's word holds; None = it sets no end.
+    confirmed_until: watch::Sender<Option<Instant>>,
     rewinds: AtomicU32,
     revoking: CancellationToken,
     lost: CancellationToken,
@@ -55,7 +57,7 @@ impl Lease {
             partition,
             generation,
             state: AtomicU8::new(LeaseState::Active as u8),
-            suspect: watch::Sender::new(false),
+            confirmed_until: watch::Sender::new(None),
             rewinds: AtomicU32::new(0),
             revoking: CancellationToken::new(),
             lost: CancellationToken::new(),
@@ -96,23 +98,30 @@ impl Lease {
     }
 
     pub fn is_suspect(&self) -> bool {
-        *self.0.suspect.borrow()
+        self.0.confirmed_until.borrow().is_some_and(|until| until <= Instant::now())
     }
 
     /// Completes at once unless the lease is suspect; then when it is confirmed, or no longer Active. Cancel-safe.
     pub async fn confirmed(&self) {
-        let mut suspect = self.0.suspect.subscribe();
-        tokio::select! {
-            biased;
-            () = self.revoking() => {}
-            // The sender stands beside us: waiting cannot fail.
-            _ = suspect.wait_for(|suspect| !suspect) => {}
+        let mut word = self.0.confirmed_until.subscribe();
+        while self.is_suspect() {
+            tokio::select! {
+                biased;
+                () = self.revoking() => return,
+                // The sender stands beside us: waiting cannot fail.
+                _ = word.changed() => {}
+            }
         }
     }
 
-    /// Says whether the membership is in doubt.
+    /// The coordinator confirmed our membership: it holds until then.
+    pub fn confirm_until(&self, until: Instant) {
+        self.0.confirmed_until.send_replace(Some(until));
+    }
+
+    /// Says at once whether the membership is in doubt, for whoever counts no sessions.
     pub fn set_suspect(&self, suspect: bool) {
-        self.0.suspect.send_replace(suspect);
+        self.0.confirmed_until.send_replace(suspect.then(Instant::now));
     }
 
     /// Allows the next commit of this lease to be lower than those before it: whoever seeks back on purpose calls this first.
@@ -177,6 +186,29 @@ mod tests {
         assert_eq!(lease.state(), LeaseState::Lost);
         lease.revoking().await;
         lease.lost().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_is_suspect_from_the_moment_its_confirmation_ends_whether_or_not_anybody_says_so() {
+        let second = std::time::Duration::from_secs(1);
+        let lease = Lease::new("t".into(), 0, 1);
+        lease.confirm_until(Instant::now() + second);
+        tokio::time::advance(second - second / 4).await;
+        assert!(lease.may_start());
+        tokio::time::advance(second / 4).await;
+        assert!(lease.is_active() && !lease.may_start());
+        let waiter = tokio::spawn({
+            let lease = lease.clone();
+            async move { lease.confirmed().await }
+        });
+        tokio::task::yield_now().await;
+        // The answer to a heartbeat that was sent too long ago is no comfort.
+        lease.confirm_until(Instant::now());
+        tokio::task::yield_now().await;
+        assert!(!waiter.is_finished());
+        lease.confirm_until(Instant::now() + second);
+        waiter.await.expect("no panic");
+        assert!(lease.may_start());
     }
 
     #[tokio::test]

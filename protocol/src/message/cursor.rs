@@ -108,6 +108,10 @@ impl<'a> Cursor<'a> {
         }
         for _ in 0..count {
             let tag = self.uvarint()?;
+            // Java has no greater ones, and the generated encoders leave them out of what they count.
+            if i32::try_from(tag).is_err() {
+                return Err(Reason::Tag(tag).into());
+            }
             let size = self.uvarint()? as usize;
             each(tag, self.claimed(size)?)?;
         }

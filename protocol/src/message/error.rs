@@ -65,6 +65,8 @@ pub enum Reason {
     VarintTooLong,
     #[error("is not UTF-8")]
     BadUtf8,
+    #[error("has the tag {0}, beyond 31 bits")]
+    Tag(u32),
     #[error("tag {tag} declares {declared} bytes and uses {used}")]
     TagSize { tag: u32, declared: usize, used: usize },
     #[error("{0} bytes left over")]

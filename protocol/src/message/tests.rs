@@ -7,6 +7,7 @@ use kafka_protocol::protocol::{Message, Request, StrBytes};
 
 use super::layout::sample::{Sample, sample, with_greatest};
 use super::{FetchResponse, RequestHeader, *};
+use crate::seeds;
 
 /// Runs a generic check for each API that this client speaks.
 macro_rules! each_api {
@@ -180,7 +181,11 @@ fn an_error_names_the_message_the_version_and_the_path_of_the_field() {
 #[test]
 fn the_door_refuses_what_the_layout_does_not_allow() {
     let bad_name: &'static [u8] = &[0, 0, 0, 1, 0, 1, 0xff, 0, 0];
-    let cases: [(&str, Result<MetadataRequest, DecodeError>); 7] = [
+    let cases: [(&str, Result<MetadataRequest, DecodeError>); 8] = [
+        (
+            "Metadata v9 request: tagged_fields: has the tag 2147483648, beyond 31 bits",
+            decode_request(9, [0, 1, 1, 1, 1, 0x80, 0x80, 0x80, 0x80, 0x08, 0].to_vec().into()),
+        ),
         ("Metadata v14 request: version is outside 0 to 13", decode_request(14, Bytes::new())),
         ("Metadata v-1 request: version is outside 0 to 13", decode_request(-1, Bytes::new())),
         (
@@ -248,4 +253,58 @@ fn a_field_that_the_version_lacks_is_not_dropped_silently() {
     let request = JoinGroupRequest::default().with_group_instance_id(Some(StrBytes::from_static_str("a")));
     let error = encode_request(&request, 4, 1, "c").unwrap_err().to_string();
     assert!(error.starts_with("JoinGroup v4 cannot be written: "), "{error}");
+}
+
+#[test]
+fn the_seeds_of_the_fuzz_targets_are_the_newest_version_of_every_message() {
+    for (index, support) in SUPPORTED.iter().enumerate() {
+        let (request, response) = layout::of(support.api as i16).unwrap();
+        let chosen = [index as u8, (support.max - support.min) as u8];
+        for (target, layout) in [("request", request), ("response", response)] {
+            let seed = [&chosen[..], &sample(layout, support.max, false).bytes].concat();
+            seeds::check(target, &format!("{:?}", support.api), &seed);
+        }
+    }
+    let (_, fetch) = layout::of(ApiKey::Fetch as i16).unwrap();
+    for version in [4, 11, 12, 18] {
+        let seed = [&[version as u8 - 4][..], &sample(fetch, version, false).bytes].concat();
+        seeds::check("fetch", &format!("v{version}"), &seed);
+    }
+    for (which, layout) in [&layout::SUBSCRIPTION, &layout::ASSIGNMENT].into_iter().enumerate() {
+        for version in [0, 3] {
+            let seed = [&[which as u8, 0, version as u8][..], &sample(layout, version, false).bytes].concat();
+            seeds::check("group", &format!("{}-v{version}", layout.message), &seed);
+        }
+    }
+}
+
+#[test]
+fn the_seeds_of_the_fuzz_targets_open_a_connection() {
+    let versions = SUPPORTED.iter().map(|support| {
+        let (key, min, max) = (support.api as i16, support.min, support.max);
+        api_versions_response::ApiVersion::default().with_api_key(key).with_min_version(min).with_max_version(max)
+    });
+    let versions = ApiVersionsResponse::default().with_api_keys(versions.collect());
+    let unsupported = ApiVersionsResponse::default().with_error_code(ErrorCode::UNSUPPORTED_VERSION.0);
+    let (_, metadata) = layout::of(ApiKey::Metadata as i16).unwrap();
+    // A connection gives its negotiation the correlation ids below 3.
+    let metadata = [&[0, 0, 0, 3, 0][..], &sample(metadata, 13, false).bytes].concat();
+    let open = encode_response::<ApiVersionsRequest>(&versions, 4, 0).unwrap();
+    let again = encode_response::<ApiVersionsRequest>(&unsupported, 0, 0).unwrap();
+    let older = encode_response::<ApiVersionsRequest>(&versions, 0, 1).unwrap();
+    let cases = [
+        ("metadata", vec![&open[..], &metadata]),
+        ("negotiated-again", vec![&again[..], &older, &metadata]),
+        ("http", vec![b"HTTP/1.1 400 Bad Request\r\n\r\n"]),
+    ];
+    for (name, frames) in cases {
+        let mut seed = Vec::new();
+        for frame in frames {
+            let length = if name == "http" { Vec::new() } else { (frame.len() as u32).to_be_bytes().to_vec() };
+            seed.extend(((length.len() + frame.len()) as u16).to_be_bytes());
+            seed.extend(length);
+            seed.extend_from_slice(frame);
+        }
+        seeds::check("frame", name, &seed);
+    }
 }

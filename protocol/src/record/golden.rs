@@ -280,3 +280,22 @@ fn the_generated_crate_reads_what_is_built_and_the_other_way_round() {
     let back = batches(encoded.freeze());
     assert_eq!(back.iter().flat_map(rows).collect::<Vec<Row>>(), seen);
 }
+
+#[test]
+fn the_seeds_of_the_fuzz_targets_are_batches_of_java() {
+    for (name, bytes) in all() {
+        crate::seeds::check("batch", &name.replace(' ', "-"), &bytes);
+        for batch in Batches::new(bytes).flatten() {
+            let which = Compression::ALL.iter().position(|codec| Ok(*codec) == batch.header.compression());
+            if let Some(which @ 1..) = which {
+                let seed = [&[which as u8 - 1][..], &batch.payload()].concat();
+                crate::seeds::check("codec", name, &seed);
+            }
+        }
+    }
+    for (name, which, frame) in
+        [("lz4-linked", 2, golden!("python-linked.lz4")), ("zstd-level-19", 3, golden!("python-level-19.zst"))]
+    {
+        crate::seeds::check("codec", name, &[&[which][..], &frame].concat());
+    }
+}

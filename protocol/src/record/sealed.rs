@@ -94,11 +94,6 @@ impl SealedBatch {
         RawBatch { header: self.header, bytes: self.bytes() }.records(self.plain_len)
     }
 
-    /// The records' own timestamps, in order.
-    pub fn timestamps(&self) -> Result<Vec<i64>, BatchError> {
-        self.records()?.iter().map(|record| record.map(|record| record.timestamp)).collect()
-    }
-
     /// Sorts the records, told by their index, into new batches; those for which `part` says None are left out. It is the
     /// way to split a batch that a broker found too large, and to leave out records that it refused. Within a part they
     /// keep their order; keys, values, headers and timestamps stay; the parts have no producer until they are stamped.
@@ -207,7 +202,6 @@ mod tests {
         let [rest] = rest.try_into().expect("one");
         let expected: Vec<Row> = rows(&whole).into_iter().step_by(2).collect();
         assert_eq!(rows(&rest), expected);
-        assert_eq!(rest.timestamps(), Ok(vec![1000, 1002, 1001]));
         assert!(whole.divide(|_| None).expect("valid").is_empty());
     }
 }

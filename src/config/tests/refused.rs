@@ -308,6 +308,28 @@ fn what_has_no_effect_is_said_once() {
 }
 
 #[test]
+fn a_variable_that_is_almost_a_setting_of_ours_is_told() {
+    let variables = [
+        ("KAFKA_PRODUCER_BOOTSTRAP_SERVER", "k:9092"),
+        ("SIDECAR_LOGLEVLE", "debug"),
+        ("KAFKA_CONSUMER_TOPIC", "orders"),
+        ("KAFKA_CONSUMER_BACKENDAPIHOST", "http://localhost:3000"),
+        // What Kubernetes sets for services of these names, and what is nobody's.
+        ("KAFKA_CONSUMER_PORT", "tcp://10.0.0.1:80"),
+        ("KAFKA_PRODUCER_SERVICE_HOST", "10.0.0.1"),
+        ("SERVER_PORT", "80"),
+        ("HOME", "/"),
+    ];
+    let loaded = load(sources(&[], &variables, &[])).unwrap();
+    assert_eq!(loaded.settings.consumer.kafka.topics, ["orders"]);
+    assert_eq!(
+        loaded.warnings,
+        ["not known here, without effect: KAFKA_PRODUCER_BOOTSTRAP_SERVER (environment; did you mean \
+          KAFKA_PRODUCER_BOOTSTRAP_SERVERS?), SIDECAR_LOGLEVLE (environment; did you mean SIDECAR_LOGLEVEL?)"]
+    );
+}
+
+#[test]
 fn no_secret_reaches_a_fault() {
     for text in [
         "kafka-producer.password: CRYPT:hush",

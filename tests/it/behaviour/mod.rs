@@ -4,6 +4,10 @@ mod bed;
 mod groups;
 mod positions;
 mod raw;
+mod raw_admin;
+mod raw_fetch;
+mod raw_groups;
+mod raw_produce;
 mod reading;
 mod records;
 mod topics;
@@ -67,5 +71,31 @@ behaviours! {
         without_leave_to_make_it_an_unknown_topic_is_an_error
         a_topic_that_comes_later_is_picked_up
         partitions_that_are_added_later_are_picked_up
+    }
+    raw_produce {
+        sequences_are_checked
+        sequences_go_on_at_zero_after_the_largest
+        batches_that_are_no_good_are_refused
+        what_the_topic_does_not_take_is_refused
+    }
+    raw_fetch {
+        a_session_names_only_what_changed
+        limits_hold_and_the_first_batch_comes_whole
+        a_long_poll_ends_when_something_comes
+        what_cannot_be_fetched_is_an_error
+        offsets_are_listed
+        the_end_of_an_epoch_is_told
+    }
+    raw_groups {
+        nobody_is_known_to_an_unknown_group
+        a_group_takes_only_members_that_fit
+        generations_are_checked
+        a_rebalance_is_told_to_all_and_waits_for_them
+    }
+    raw_admin {
+        topics_that_cannot_be_are_refused
+        metadata_says_what_there_is
+        configurations_are_described
+        a_version_that_nobody_serves_is_answered_with_those_that_are
     }
 }

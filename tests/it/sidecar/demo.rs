@@ -126,14 +126,15 @@ async fn kcat_produces_consumes_and_joins_a_group_through_dev_with_a_dead_first_
     let done = tokio::task::spawn_blocking(move || -> Result<()> {
         let dead = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let brokers = format!("{dead},{}", dev.kafka);
-        kcat::run(&["-b", &brokers, "-P", "-t", "trial", "-K", "=", "-H", "origin=kcat"], "a=1\nb=2\nc=3\n")?;
-        let read = kcat::run(&["-b", &brokers, "-C", "-t", "trial", "-e", "-q", "-f", "%k=%s %h\n"], "")?;
+        kcat::run(&["-b", &brokers, "-P", "-t", "trial", "-K", "=", "-H", "origin=kcat"], b"a=1\nb=2\nc=3\n")?;
+        let read = kcat::run(&["-b", &brokers, "-C", "-t", "trial", "-e", "-q", "-f", "%k=%s %h\n"], b"")?;
+        let read = String::from_utf8(read)?;
         let mut lines: Vec<&str> = read.lines().collect();
         lines.sort_unstable();
         assert_eq!(lines, ["a=1 origin=kcat", "b=2 origin=kcat", "c=3 origin=kcat"]);
         let grouped =
             ["-b", &brokers, "-G", "kcat-group", "-X", "auto.offset.reset=earliest", "-c", "3", "-q", "trial"];
-        let read = kcat::run(&grouped, "")?;
+        let read = String::from_utf8(kcat::run(&grouped, b"")?)?;
         let mut values: Vec<&str> = read.lines().collect();
         values.sort_unstable();
         assert_eq!(values, ["1", "2", "3"]);

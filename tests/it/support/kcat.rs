@@ -17,16 +17,21 @@ pub(crate) fn is_there(test: &str) -> bool {
 }
 
 /// Runs it to its end with `input` on standard input; its standard output.
-pub(crate) fn run(arguments: &[&str], input: &str) -> Result<String> {
+pub(crate) fn run(arguments: &[&str], input: &[u8]) -> Result<Vec<u8>> {
     let mut child = Command::new("kcat")
         .args(arguments)
+        // No configuration file of whoever runs the tests.
+        .env_clear()
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .context("starting kcat")?;
-    child.stdin.take().context("a pipe")?.write_all(input.as_bytes())?;
+    let (mut pipe, input) = (child.stdin.take().context("a pipe")?, input.to_vec());
+    let writer = std::thread::spawn(move || pipe.write_all(&input));
     let output = child.wait_with_output()?;
-    ensure!(output.status.success(), "kcat {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(String::from_utf8(output.stdout)?)
+    let said = || format!("kcat {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.success(), said());
+    writer.join().map_err(|_| anyhow::anyhow!("the writer panicked"))?.with_context(said)?;
+    Ok(output.stdout)
 }

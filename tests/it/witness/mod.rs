@@ -5,6 +5,7 @@
 mod disk;
 mod java;
 mod jvm;
+mod kcat;
 mod ours;
 mod samples;
 mod tools;

@@ -1,6 +1,6 @@
 //! CreateTopics, DeleteTopics, CreatePartitions.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
@@ -30,16 +30,18 @@ type Refused = (ErrorCode, String);
 
 impl Api for CreateTopicsRequest {
     async fn serve(self, shared: &Arc<Shared>, caller: &Caller) -> Served<Self::Response> {
-        let mut names = BTreeSet::new();
-        let twice: BTreeSet<&TopicName> =
-            self.topics.iter().map(|topic| &topic.name).filter(|name| !names.insert(*name)).collect();
+        let mut counts: BTreeMap<&TopicName, usize> = BTreeMap::new();
+        for topic in &self.topics {
+            *counts.entry(&topic.name).or_default() += 1;
+        }
         let topics = shared.change(|state| {
             let mut results = Vec::with_capacity(self.topics.len());
             for topic in &self.topics {
-                let created = if twice.contains(&topic.name) {
-                    Err((ErrorCode::INVALID_REQUEST, "Duplicate topic name.".to_owned()))
-                } else {
-                    create(state, topic, self.validate_only)
+                let created = match counts.remove(&topic.name) {
+                    Some(1) => create(state, topic, self.validate_only),
+                    Some(_) => Err((ErrorCode::INVALID_REQUEST, "Duplicate topic name.".to_owned())),
+                    // It was answered already.
+                    None => continue,
                 };
                 results.push(created_answer(topic, caller.version, created));
             }

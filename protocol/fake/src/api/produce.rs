@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use kafka_protocol::messages::produce_request::PartitionProduceData;
 use kafka_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
 };
@@ -10,6 +11,7 @@ use kafka_protocol::messages::{
     BrokerId, InitProducerIdRequest, InitProducerIdResponse, ProduceRequest, ProduceResponse, ProducerId,
 };
 use protocol::error_code::ErrorCode;
+use protocol::record::BatchHeader;
 use uuid::Uuid;
 
 use super::{Api, Caller, Served, throttled};
@@ -42,6 +44,10 @@ impl Api for ProduceRequest {
         let acks = self.acks;
         if !matches!(acks, -1..=1) {
             return Served::Answer(self.refuse(caller.version, ErrorCode::INVALID_REQUIRED_ACKS.0));
+        }
+        if self.topic_data.iter().flat_map(|topic| &topic.partition_data).any(is_transactional) {
+            // This cluster has no transactions, so nobody may write in one.
+            return Served::Answer(self.refuse(caller.version, ErrorCode::TRANSACTIONAL_ID_AUTHORIZATION_FAILED.0));
         }
         let mut topics = Vec::with_capacity(self.topic_data.len());
         for topic in self.topic_data {
@@ -103,6 +109,11 @@ impl Api for ProduceRequest {
     throttled!();
 }
 
+fn is_transactional(partition: &PartitionProduceData) -> bool {
+    let header = partition.records.as_ref().and_then(|records| BatchHeader::parse(records).ok());
+    header.is_some_and(|header| header.magic == 2 && header.is_transactional())
+}
+
 /// The checks in Kafka's order, then the append.
 fn append(
     state: &mut State,
@@ -131,9 +142,6 @@ fn append(
         now,
         timestamp_after_max: config.timestamp_after_max(),
     })?;
-    if incoming.batch.header.is_transactional() {
-        return Err(Refusal::new(ErrorCode::INVALID_TXN_STATE, "This cluster has no transactions"));
-    }
     let log_append_time = config.log_append_time().then_some(now);
     let appended = partition
         .log

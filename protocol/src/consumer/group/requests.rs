@@ -1,13 +1,17 @@
 //! The requests of a classic group member, and what their answers say.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use kafka_protocol::{
     messages::{
         ConsumerProtocolAssignment, ConsumerProtocolSubscription, GroupId, HeartbeatRequest, JoinGroupRequest,
-        JoinGroupResponse, LeaveGroupRequest, OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest,
-        OffsetFetchResponse, SyncGroupRequest, TopicName,
+        JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse, OffsetCommitRequest, OffsetCommitResponse,
+        OffsetFetchRequest, OffsetFetchResponse, SyncGroupRequest, TopicName,
         consumer_protocol_assignment::TopicPartition as AssignedTopic,
         consumer_protocol_subscription::TopicPartition as OwnedTopic,
         join_group_request::JoinGroupRequestProtocol,
@@ -120,9 +124,12 @@ fn milliseconds(duration: Duration) -> i32 {
     i32::try_from(duration.as_millis()).unwrap_or(i32::MAX)
 }
 
-/// The members as the leader's answer tells them. One whose blob cannot be read subscribes to nothing and owns nothing.
+/// The members as the leader's answer tells them, each once. One whose blob cannot be read subscribes to nothing and owns
+/// nothing.
 pub(super) fn members(answer: &JoinGroupResponse) -> Vec<Member> {
-    let read = answer.members.iter().map(|member| {
+    let mut seen = BTreeSet::new();
+    let distinct = answer.members.iter().filter(|member| seen.insert(member.member_id.clone()));
+    let read = distinct.map(|member| {
         let mut read = Member {
             id: member.member_id.to_string(),
             instance_id: member.group_instance_id.as_ref().map(|id| id.to_string()),
@@ -226,7 +233,7 @@ pub(super) fn leave(config: &ConsumerConfig, member_id: &str) -> impl FnOnce(i16
 }
 
 /// What a commit says of one partition.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Offset {
     pub(super) offset: i64,
     pub(super) leader_epoch: i32,
@@ -307,45 +314,46 @@ pub(super) fn offset_fetch(
     }
 }
 
-/// Committed offsets (and leader epochs) by partition; None = no commit. The first error, if any.
+/// An offset and the leader epoch of the record before it; None = no commit.
+pub(super) type Committed = Option<(i64, i32)>;
+
+/// Committed offsets by partition, or what is the matter with that partition; the error of the whole, if it has one.
 pub(super) fn fetched(
     version: i16,
     answer: &OffsetFetchResponse,
-) -> Result<BTreeMap<Slot, Option<(i64, i32)>>, ErrorCode> {
-    let mut found: Vec<(Slot, i16, i64, i32)> = Vec::new();
-    let top = if version >= OFFSET_FETCH_GROUPS {
+) -> Result<BTreeMap<Slot, Result<Committed, ErrorCode>>, ErrorCode> {
+    let mut offsets = BTreeMap::new();
+    let mut take = |topic: &TopicName, partition: i32, code: i16, offset: i64, epoch: i32| {
+        let read = if code == 0 { Ok(Some((offset, epoch)).filter(|_| offset >= 0)) } else { Err(ErrorCode(code)) };
+        offsets.insert((Arc::from(topic.as_str()), partition), read);
+    };
+    let whole = if version >= OFFSET_FETCH_GROUPS {
         for topic in answer.groups.iter().flat_map(|group| &group.topics) {
-            let name: Arc<str> = topic.name.as_str().into();
-            found.extend(topic.partitions.iter().map(|p| {
-                ((name.clone(), p.partition_index), p.error_code, p.committed_offset, p.committed_leader_epoch)
-            }));
+            for p in &topic.partitions {
+                take(&topic.name, p.partition_index, p.error_code, p.committed_offset, p.committed_leader_epoch);
+            }
         }
         answer.groups.first().map_or(0, |group| group.error_code)
     } else {
         for topic in &answer.topics {
-            let name: Arc<str> = topic.name.as_str().into();
-            found.extend(topic.partitions.iter().map(|p| {
-                ((name.clone(), p.partition_index), p.error_code, p.committed_offset, p.committed_leader_epoch)
-            }));
+            for p in &topic.partitions {
+                take(&topic.name, p.partition_index, p.error_code, p.committed_offset, p.committed_leader_epoch);
+            }
         }
         answer.error_code
     };
-    if top != 0 {
-        return Err(ErrorCode(top));
-    }
-    let mut offsets = BTreeMap::new();
-    for (slot, code, offset, epoch) in found {
-        if code != 0 {
-            return Err(ErrorCode(code));
-        }
-        offsets.insert(slot, Some((offset, epoch)).filter(|_| offset >= 0));
-    }
-    Ok(offsets)
+    if whole == 0 { Ok(offsets) } else { Err(ErrorCode(whole)) }
+}
+
+/// What LeaveGroup says of us.
+pub(super) fn left(answer: &LeaveGroupResponse) -> ErrorCode {
+    let member = answer.members.first().map_or(0, |member| member.error_code);
+    ErrorCode(if answer.error_code == 0 { member } else { answer.error_code })
 }
 
 #[cfg(test)]
 mod tests {
-    use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
+    use kafka_protocol::{messages::join_group_response::JoinGroupResponseMember, protocol::Request};
 
     use super::*;
 
@@ -358,10 +366,87 @@ mod tests {
         let broken = JoinGroupResponseMember::default()
             .with_member_id(text("x"))
             .with_metadata(Bytes::from_static(b"\0\x01\x7f\xff\xff\xff"));
-        let read = members(&JoinGroupResponse::default().with_members(vec![member, broken]));
+        let twice = broken.clone();
+        let read = members(&JoinGroupResponse::default().with_members(vec![member, broken, twice]));
+        assert_eq!(read.len(), 2);
         assert_eq!(read[0].topics, ["a".into(), "b".into()]);
         assert_eq!(read[0].owned, [("a".into(), 1), ("b".into(), 0), ("b".into(), 2)]);
         assert_eq!(read[0].generation, 7);
         assert!(read[1].topics.is_empty() && read[1].owned.is_empty());
+    }
+
+    /// Encoding fails where a field is set that the version does not have.
+    fn check<R: Request>(build: impl Fn() -> Box<dyn FnOnce(i16) -> R>) {
+        for version in message::supported(R::KEY).expect("spoken") {
+            let request = build()(version);
+            let bytes = message::encode_request(&request, version, 1, "c");
+            assert!(bytes.is_ok(), "{} v{version}: {bytes:?}", message::api_name(R::KEY));
+        }
+    }
+
+    #[test]
+    fn every_request_can_be_written_in_every_version() {
+        let config = ConsumerConfig { group_id: "g".into(), topics: vec!["t".into()], ..ConsumerConfig::default() };
+        let slots: Vec<Slot> = vec![("t".into(), 0), ("t".into(), 1), ("u".into(), 3)];
+        let plan = Plan::from([("m".to_owned(), slots.clone())]);
+        let offset = Offset { offset: 5, leader_epoch: 2, metadata: "x".into() };
+        let offsets: BTreeMap<Slot, Offset> = slots.iter().map(|slot| (slot.clone(), offset.clone())).collect();
+        let minute = Duration::from_secs(60);
+        check(|| Box::new(join(&config, "m", &slots, 3, minute, "a new member").expect("encodes")));
+        check(|| Box::new(sync(&config, "m", 3, Assignor::Range, &plan).expect("encodes")));
+        check(|| Box::new(heartbeat(&config, "m", 3)));
+        check(|| Box::new(leave(&config, "m")));
+        check(|| Box::new(commit(&config, "m", 3, &offsets)));
+        check(|| Box::new(offset_fetch(&config, &slots)));
+    }
+
+    #[test]
+    fn a_subscription_too_old_to_tell_its_generation_tells_it_in_the_user_data() {
+        // Version 1, topic "t", user data 00000007, owned t: [4].
+        let blob = b"\0\x01\0\0\0\x01\0\x01t\0\0\0\x04\0\0\0\x07\0\0\0\x01\0\x01t\0\0\0\x01\0\0\0\x04";
+        let member = JoinGroupResponseMember::default()
+            .with_member_id(text("m"))
+            .with_metadata(Bytes::from_static(blob))
+            .with_group_instance_id(Some(text("i")));
+        let read = members(&JoinGroupResponse::default().with_members(vec![member]));
+        assert_eq!((read[0].generation, &read[0].owned[..]), (7, &[("t".into(), 4)][..]));
+        assert_eq!(read[0].instance_id.as_deref(), Some("i"));
+    }
+
+    #[test]
+    fn the_same_state_gives_the_same_blob_whatever_its_order() {
+        let blob = |topics: [&str; 2], owned: &[Slot]| {
+            let config = ConsumerConfig { topics: topics.map(Into::into).to_vec(), ..ConsumerConfig::default() };
+            subscription(Assignor::CooperativeSticky, &config, owned, 7).expect("encodes")
+        };
+        let (a, b): (Slot, Slot) = (("a".into(), 1), ("b".into(), 0));
+        assert_eq!(blob(["a", "b"], &[a.clone(), b.clone()]), blob(["b", "a"], &[b, a]));
+    }
+
+    #[test]
+    fn an_assignment_that_lies_about_its_length_is_an_error_and_an_empty_one_is_empty() {
+        assert!(assigned(&Bytes::from_static(b"\0\x03\x7f\xff\xff\xff")).is_err());
+        assert_eq!(assigned(&Bytes::new()).expect("empty"), []);
+    }
+
+    #[test]
+    fn one_partition_with_an_error_does_not_spoil_the_others_of_an_offset_fetch() {
+        use kafka_protocol::messages::offset_fetch_response::{OffsetFetchResponsePartition, OffsetFetchResponseTopic};
+        let partition = |index, code, offset| {
+            OffsetFetchResponsePartition::default()
+                .with_partition_index(index)
+                .with_error_code(code)
+                .with_committed_offset(offset)
+                .with_committed_leader_epoch(4)
+        };
+        let topic = OffsetFetchResponseTopic::default().with_name(TopicName(text("t"))).with_partitions(vec![
+            partition(0, 0, 9),
+            partition(1, 0, -1),
+            partition(2, 88, -1),
+        ]);
+        let answer = OffsetFetchResponse::default().with_topics(vec![topic]);
+        let read: Vec<_> = fetched(7, &answer).expect("no error of the whole").into_values().collect();
+        assert_eq!(read, [Ok(Some((9, 4))), Ok(None), Err(ErrorCode::UNSTABLE_OFFSET_COMMIT)]);
+        assert_eq!(fetched(7, &answer.with_error_code(14)), Err(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS));
     }
 }
