@@ -169,8 +169,10 @@ pub(crate) fn their_config(job: &Job) -> ClientConfig {
         .set("fetch.wait.max.ms", "500")
         .set("fetch.max.bytes", settings.fetch_max_bytes.to_string())
         .set("max.partition.fetch.bytes", settings.max_partition_fetch_bytes.to_string())
-        .set("queued.max.messages.kbytes", (settings.memory / 1024).to_string());
-    config
+        .set("queued.max.messages.kbytes", (settings.memory / 1024).to_string())
+        // By default it fetches nothing for a second once its queue is full.
+        .set("fetch.queue.backoff.ms", "10");
+    settings.their(config)
 }
 
 fn theirs(job: &Job) -> Result<Measured> {

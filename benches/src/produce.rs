@@ -159,7 +159,7 @@ pub(crate) fn their_config(job: &Job) -> ClientConfig {
         // Ours; its own default is 3, which costs more.
         config.set("compression.level", "1");
     }
-    config
+    settings.their(config)
 }
 
 #[derive(Default)]

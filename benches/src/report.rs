@@ -57,11 +57,12 @@ pub(crate) fn latency_row(name: &str, histogram: &Histogram<u64>) -> String {
     )
 }
 
-/// Three digits; a longer wait than any broker allows is counted as that.
+/// The longest wait that is told from longer ones: an hour, in microseconds.
+const LONGEST_US: u64 = 3_600_000_000;
+
+/// Of microseconds, with three digits.
 pub(crate) fn histogram() -> Histogram<u64> {
-    let mut histogram = Histogram::new(3).unwrap_or_else(|error| unreachable!("three digits are allowed: {error}"));
-    histogram.auto(true);
-    histogram
+    Histogram::new_with_max(LONGEST_US, 3).unwrap_or_else(|error| unreachable!("these bounds are allowed: {error}"))
 }
 
 #[cfg(test)]
@@ -74,5 +75,12 @@ mod tests {
         assert_eq!(spread(vec![2.0], 1), "2.0");
         assert_eq!(spread(vec![3.0, 1.0, 2.0], 0), "2 (1 to 3)");
         assert_eq!(spread(vec![4.0, 1.0], 1), "2.5 (1.0 to 4.0)");
+    }
+
+    #[test]
+    fn a_long_wait_is_not_cut_off() {
+        let mut histogram = histogram();
+        histogram.saturating_record(1_000_000);
+        assert_eq!(latency_row("x", &histogram), "| x | 1000.45 | 1000.45 | 1000.45 | 1000.45 | 1 |");
     }
 }

@@ -4,6 +4,7 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use clap::Args;
 use protocol::record::Compression;
+use rdkafka::ClientConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::kafka::Kafka;
@@ -38,6 +39,9 @@ pub(crate) struct Settings {
     /// Threads of the runtime that our client runs on; librdkafka has its own
     #[arg(long, default_value_t = 2)]
     pub(crate) threads: usize,
+    /// A setting of librdkafka's, above those that the comparison makes, as KEY=VALUE; may be given several times
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value)]
+    their: Vec<(String, String)>,
     /// Only one side: ours or theirs
     #[arg(long)]
     pub(crate) only: Option<Side>,
@@ -78,9 +82,22 @@ impl Settings {
         }
     }
 
+    /// `config` with what was asked for librdkafka alone.
+    pub(crate) fn their(&self, mut config: ClientConfig) -> ClientConfig {
+        for (key, value) in &self.their {
+            config.set(key, value);
+        }
+        config
+    }
+
     pub(crate) fn linger(&self) -> Duration {
         Duration::from_millis(self.linger_ms)
     }
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or_else(|| format!("{text:?} is not of the form KEY=VALUE"))?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 impl Side {
