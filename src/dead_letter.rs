@@ -4,9 +4,8 @@
 //! a broker has acknowledged it or the partition's lease is lost, whatever lies between.
 
 use std::{
-    collections::BTreeSet,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -23,6 +22,7 @@ use crate::{
     record::{
         CORRELATION_ID, STACK_TRACE, SourceRecord, TRACEABILITY_ID, TraceIds,
         sink::{RecordSink, Topics},
+        target_topics::{Partitions, TargetTopics},
     },
 };
 
@@ -70,12 +70,10 @@ pub(crate) struct Metrics {
 /// Writes dead letters of one consumer group.
 pub(crate) struct DeadLetters {
     sink: Arc<dyn RecordSink>,
-    topics: Arc<dyn Topics>,
+    topics: TargetTopics,
     suffix: String,
     create: bool,
     group: String,
-    /// Dead-letter topics that were seen to exist.
-    present: Mutex<BTreeSet<String>>,
     metrics: Arc<Metrics>,
 }
 
@@ -88,11 +86,10 @@ impl DeadLetters {
     ) -> Self {
         Self {
             sink,
-            topics,
+            topics: TargetTopics::new(topics),
             suffix: settings.topic_ext.clone(),
             create: settings.create_topic,
             group: group.to_owned(),
-            present: Mutex::default(),
             metrics: Arc::default(),
         }
     }
@@ -145,11 +142,11 @@ impl DeadLetters {
                         continue;
                     }
                     if matches!(error.kind, ProduceErrorKind::UnknownTopic) {
-                        self.present.lock().unwrap_or_else(PoisonError::into_inner).remove(&topic);
+                        self.topics.forget(&topic);
                     }
                     error.to_string()
                 }
-                Err(Failure::Create(reason)) => format!("{topic} cannot be created: {reason}"),
+                Err(Failure::NoTopic(reason)) => reason,
             };
             tries = tries.saturating_add(1);
             self.metrics.failures.fetch_add(1, Ordering::Relaxed);
@@ -164,26 +161,30 @@ impl DeadLetters {
 
     async fn try_once(&self, source: &str, partition: i32, mut letter: ProduceRecord) -> Result<Receipt, Failure> {
         let topic = letter.topic.clone();
-        let mut count = self.topics.partition_count(&topic).await;
-        let seen = self.present.lock().unwrap_or_else(PoisonError::into_inner).contains(&*topic);
-        if count.is_none() && self.create && !seen {
-            let wanted = self.topics.partition_count(source).await;
-            self.topics.create(&topic, wanted).await.map_err(Failure::Create)?;
-            tracing::info!(dead_letter_topic = %topic, partitions = wanted, "the dead-letter topic was created");
-            count = wanted;
+        let mut count = self.partition_count(source, &topic).await?;
+        if partition >= count {
+            // Partitions may have been added.
+            self.topics.forget(&topic);
+            count = self.partition_count(source, &topic).await?;
         }
-        // Where the number is not known, the same number is tried first: the producer knows whether it exists.
-        letter.partition = count.is_none_or(|count| partition < count).then_some(partition);
+        letter.partition = (partition < count).then_some(partition);
         let by_key = ProduceRecord { partition: None, ..letter.clone() };
         let written = match self.sink.send(letter).await {
-            Err(ProduceError { kind: ProduceErrorKind::UnknownPartition { .. }, .. }) => self.sink.send(by_key).await,
+            Err(ProduceError { kind: ProduceErrorKind::UnknownPartition { .. }, .. }) => {
+                self.topics.forget(&topic);
+                self.sink.send(by_key).await
+            }
             other => other,
         };
-        let receipt = written.map_err(Failure::Produce)?;
-        if !seen {
-            self.present.lock().unwrap_or_else(PoisonError::into_inner).insert(topic.to_string());
-        }
-        Ok(receipt)
+        written.map_err(Failure::Produce)
+    }
+
+    async fn partition_count(&self, source: &str, topic: &str) -> Result<i32, Failure> {
+        let make = self.create.then_some(Partitions::Of(source));
+        let count = self.topics.ready(topic, make).await.map_err(Failure::NoTopic)?;
+        // Sending would make a broker create it that creates topics by itself.
+        count
+            .ok_or_else(|| Failure::NoTopic(format!("the topic {topic} does not exist (deadLetterTopicCreate: false)")))
     }
 
     fn letter(&self, topic: &str, record: SourceRecord, cause: &Cause) -> ProduceRecord {
@@ -230,7 +231,7 @@ impl DeadLetters {
 }
 
 enum Failure {
-    Create(String),
+    NoTopic(String),
     Produce(ProduceError),
 }
 

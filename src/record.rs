@@ -5,6 +5,7 @@
 #[cfg(test)]
 pub(crate) mod memory;
 pub(crate) mod sink;
+pub(crate) mod target_topics;
 
 use std::{fmt, sync::Arc};
 

@@ -28,9 +28,10 @@ impl Topics for KafkaTopics {
     fn create<'a>(&'a self, topic: &'a str, partitions: Option<i32>) -> BoxFuture<'a, Result<(), String>> {
         async move {
             let partitions = partitions.unwrap_or(BROKER_DEFAULT);
-            tracing::info!(topic, partitions, "creating a missing topic");
             let created = self.0.admin().create_topic(topic, partitions, CREATE_TIMEOUT).await;
-            created.map_err(|error| error.to_string())
+            created.map_err(|error| error.to_string())?;
+            tracing::info!(topic, partitions, "created a missing topic");
+            Ok(())
         }
         .boxed()
     }

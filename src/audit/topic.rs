@@ -2,10 +2,7 @@
 //!
 //! It knows nothing of files. [`TopicWriter`] is its main type.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream::FuturesUnordered};
@@ -16,7 +13,10 @@ use tokio::{
 };
 
 use super::{AuditMetrics, Item, RETRY_DELAY, RETRY_DELAY_MAX, acknowledge};
-use crate::record::sink::{RecordSink, Topics};
+use crate::record::{
+    sink::{RecordSink, Topics},
+    target_topics::{Partitions, TargetTopics},
+};
 
 /// Entries that were sent and are not acknowledged; the next waits.
 const IN_FLIGHT: usize = 512;
@@ -26,16 +26,15 @@ const LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// Writes to one topic, which it makes if it may and must.
 pub(super) struct TopicWriter {
     sink: Arc<dyn RecordSink>,
-    topics: Arc<dyn Topics>,
+    topics: TargetTopics,
     topic: Arc<str>,
     create: bool,
-    seen: AtomicBool,
     last_logged: Mutex<Option<Instant>>,
 }
 
 impl TopicWriter {
     pub(super) fn new(sink: Arc<dyn RecordSink>, topics: Arc<dyn Topics>, topic: &str, create: bool) -> Self {
-        Self { sink, topics, topic: topic.into(), create, seen: AtomicBool::new(false), last_logged: Mutex::new(None) }
+        Self { sink, topics: TargetTopics::new(topics), topic: topic.into(), create, last_logged: Mutex::new(None) }
     }
 
     pub(super) async fn run(self, mut queue: mpsc::Receiver<Item>, service_id: &str, metrics: &AuditMetrics) {
@@ -73,18 +72,16 @@ impl TopicWriter {
     }
 
     async fn try_once(&self, record: ProduceRecord) -> Result<(), String> {
-        if self.create && !self.seen.load(Ordering::Relaxed) {
-            if self.topics.partition_count(&self.topic).await.is_none() {
-                let created = self.topics.create(&self.topic, None).await;
-                created.map_err(|reason| format!("the topic cannot be created: {reason}"))?;
-            }
-            self.seen.store(true, Ordering::Relaxed);
+        let make = self.create.then_some(Partitions::Default);
+        if self.topics.ready(&self.topic, make).await?.is_none() && !self.create {
+            // Sending would make a broker create it that creates topics by itself.
+            return Err("the topic does not exist (deadLetterTopicCreate: false)".to_owned());
         }
         match self.sink.send(record).await {
             Ok(_) => Ok(()),
             Err(error) => {
                 if error.kind == ProduceErrorKind::UnknownTopic {
-                    self.seen.store(false, Ordering::Relaxed);
+                    self.topics.forget(&self.topic);
                 }
                 Err(error.to_string())
             }

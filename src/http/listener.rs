@@ -76,11 +76,16 @@ pub(crate) struct Listener {
 
 /// Why a listener could not be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("the {name} listener cannot be opened on {address}")]
+#[error("the {name} listener cannot be opened on {address} ({})", setting(name))]
 pub(crate) struct BindError {
     pub(crate) name: &'static str,
     pub(crate) address: SocketAddr,
     pub(crate) source: io::Error,
+}
+
+/// What says where a listener listens.
+fn setting(name: &str) -> &'static str {
+    if name == "probes" { "sidecar.probesPort" } else { "server.httpPort" }
 }
 
 impl Listener {

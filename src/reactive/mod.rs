@@ -197,11 +197,14 @@ impl<M: Membership> Flow<M> {
         match change {
             Change::Assigned(streams) => {
                 self.shared.observer.fault(None);
+                tracing::info!(partitions = names(streams.iter().map(Stream::lease)), "partitions assigned");
                 for stream in streams {
                     self.start(stream);
                 }
             }
             Change::Revoking(handover) => {
+                let partitions = names(handover.leases.iter());
+                tracing::info!(partitions, "partitions are to be given up: what is in flight finishes first");
                 for lease in &handover.leases {
                     self.shared.observer.update(lease, |status| status.state = PartitionState::Revoking);
                 }
@@ -301,6 +304,11 @@ impl<M: Membership> Flow<M> {
             _ => {}
         }
     }
+}
+
+fn names<'a>(leases: impl Iterator<Item = &'a Lease>) -> String {
+    let names: Vec<String> = leases.map(|lease| format!("{}-{}", lease.topic(), lease.partition())).collect();
+    names.join(", ")
 }
 
 /// Opens the lanes once the backend accepts a connection (and, if asked for, answers its health path).

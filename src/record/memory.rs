@@ -28,6 +28,7 @@ struct State {
     records: Vec<ProduceRecord>,
     failures: VecDeque<ProduceErrorKind>,
     refuse_creation: Option<String>,
+    creations: usize,
 }
 
 impl MemoryKafka {
@@ -51,6 +52,10 @@ impl MemoryKafka {
 
     pub(crate) fn records(&self) -> Vec<ProduceRecord> {
         self.state().records.clone()
+    }
+
+    pub(crate) fn creations(&self) -> usize {
+        self.state().creations
     }
 
     pub(crate) fn partitions(&self, topic: &str) -> Option<i32> {
@@ -101,6 +106,7 @@ impl Topics for MemoryKafka {
             match state.refuse_creation.clone() {
                 Some(reason) => Err(reason),
                 None => {
+                    state.creations += 1;
                     state.topics.insert(topic.to_owned(), partitions.unwrap_or(1));
                     Ok(())
                 }

@@ -326,26 +326,21 @@ fn now_ms() -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{budget::Budget, error_code::ErrorCode, producer::completion::Written};
+    use crate::{budget::Budget, error_code::ErrorCode};
 
     #[test]
     fn at_the_end_a_batch_that_has_its_outcome_is_not_left() {
         let shared = Shared::new(ProducerConfig::default());
         let record = ProduceRecord { topic: "t".into(), partition: Some(0), ..ProduceRecord::default() };
-        let partition =
-            Partition { index: 0, leader: Some(1), leader_epoch: 0, error: ErrorCode::NONE, replicas: vec![1] };
-        let append = || {
-            let room = Budget::new(100).charge(50);
-            shared.append(&record, std::slice::from_ref(&partition), Instant::now, room).expect("small")
-        };
-        let _first = append();
+        let (leader, leader_epoch, error) = (Some(1), 0, ErrorCode::NONE);
+        let partitions = [Partition { index: 0, leader, leader_epoch, error, replicas: vec![1] }];
+        let append = || shared.append(&record, &partitions, Instant::now, Budget::new(100).charge(50)).expect("small");
+        append();
         shared.flush();
         let (sealed, _) = shared.drain(Instant::now());
-        assert_eq!(sealed.len(), 1);
-        for (_, batch) in sealed {
-            batch.settle(Ok(Written { partition: 0, offset: Some(0), append_time: None }));
-        }
-        let _second = append();
+        let [(_, batch)] = &sealed[..] else { panic!("{} batches", sealed.len()) };
+        batch.settle(Ok(completion::Written { partition: 0, offset: Some(0), append_time: None }));
+        append();
         assert_eq!(shared.end(), 1, "only the second");
     }
 }

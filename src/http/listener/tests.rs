@@ -256,5 +256,5 @@ async fn a_taken_address_is_named() {
     let first = bind(([127, 0, 0, 1], 0).into()).await.expect("bind");
     let address = first.address().expect("address");
     let error = bind(address).await.err().expect("taken");
-    assert_eq!(error.to_string(), format!("the data listener cannot be opened on {address}"));
+    assert_eq!(error.to_string(), format!("the data listener cannot be opened on {address} (server.httpPort)"));
 }

@@ -152,14 +152,14 @@ pub(super) async fn a_key_stays_on_its_partition_and_unkeyed_records_go_round_in
             assert_eq!(producer.send(record).await?.await?.partition, partition);
         }
     }
-    let receipts = send_values(&producer, "placed", None, 0..2000).await?;
+    let receipts = send_values(&producer, "placed", None, 0..10_000).await?;
     let mut counts: BTreeMap<i32, usize> = BTreeMap::new();
     for receipt in &receipts {
         *counts.entry(receipt.partition).or_default() += 1;
     }
     let changes = receipts.windows(2).filter(|pair| pair[0].partition != pair[1].partition).count();
     assert_eq!(counts.len(), 5, "all partitions get some: {counts:?}");
-    assert!(changes < 200, "a batch is filled before the partition changes; it changed {changes} times");
+    assert!(changes < 1000, "a batch is filled before the partition changes; it changed {changes} times");
     Ok(())
 }
 

@@ -76,8 +76,10 @@ async fn whoever_is_told_to_leave_while_its_join_is_held_leaves_at_once() -> Res
     assert_eq!(bed.cluster.group_state(GROUP), Some("PreparingRebalance"), "the join would be held still");
     assert!(!bed.cluster.members(GROUP).iter().any(|member| member.client_id == "a"));
     // A newcomer in its very first join leaves no ghost for which the group would wait.
+    let delayed = |request: &LoggedRequest| is_of(request, "d", ApiKey::JoinGroup);
+    bed.cluster.on(ApiKey::JoinGroup).when(delayed).delay(HEARTBEAT / 2);
     let newcomer = bed.member("d", config());
-    bed.answered("d", ApiKey::JoinGroup, 1).await?;
+    tokio::time::timeout(PATIENCE, bed.cluster.wait_for(|log| log.iter().any(delayed))).await?;
     newcomer.leave().await?;
     bed.answered("d", ApiKey::LeaveGroup, 1).await?;
     held.release();

@@ -40,15 +40,16 @@ async fn check(api: ApiKey, code: ErrorCode, expected: Then) -> Result<()> {
     bed.answered("a", ApiKey::Heartbeat, 2).await?;
     bed.shared(if second.is_some() { &[2, 2] } else { &[4] }).await?;
     bed.one_more().await?;
-    let seen = bed.history.look();
-    let then = match (seen.lost.is_empty(), seen.faults.is_empty()) {
-        (true, true) => Then::GoesOn,
-        (false, true) => Then::ComesBack,
-        (_, false) => Then::Complains,
-    };
-    assert_eq!(then, expected, "{api:?}: {code}: {:?}", seen.faults);
-    assert_eq!(seen.shared_by_two(), Vec::<String>::new());
-    drop(seen);
+    {
+        let seen = bed.history.look();
+        let then = match (seen.lost.is_empty(), seen.faults.is_empty()) {
+            (true, true) => Then::GoesOn,
+            (false, true) => Then::ComesBack,
+            (_, false) => Then::Complains,
+        };
+        assert_eq!(then, expected, "{api:?}: {code}: {:?}", seen.faults);
+        assert_eq!(seen.shared_by_two(), Vec::<String>::new());
+    }
     bed.end_all([first].into_iter().chain(second)).await
 }
 

@@ -1,8 +1,15 @@
 //! One reactive sidecar on a real Kafka, in front of a backend of this process.
 
-use anyhow::Result;
+use std::collections::BTreeMap;
 
-use crate::support::{kafka::Kafka, process::Sidecar};
+use anyhow::{Context as _, Result};
+
+use crate::support::{
+    backend::Backend,
+    kafka::Kafka,
+    operator::{Operator, PATIENCE},
+    process::Sidecar,
+};
 
 /// Settings of a sidecar that calls a backend.
 #[derive(Clone)]
@@ -41,4 +48,22 @@ impl Reactive {
         let settings: Vec<(&str, &str)> = self.settings.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         Sidecar::start(&settings)
     }
+}
+
+/// Waits until the group has committed so far.
+pub(super) async fn committed(
+    operator: &Operator,
+    backend: &Backend,
+    topic: &str,
+    expected: &[(i32, i64)],
+) -> Result<()> {
+    let expected: BTreeMap<i32, i64> = expected.iter().copied().collect();
+    let reached = async {
+        while operator.committed(topic, topic).await? != expected {
+            tokio::task::yield_now().await;
+        }
+        anyhow::Ok(())
+    };
+    let reached = tokio::time::timeout(PATIENCE, reached).await;
+    reached.with_context(|| format!("{expected:?} was not committed: {}", backend.history().summary()))?
 }

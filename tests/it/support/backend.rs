@@ -186,6 +186,7 @@ impl Backend {
             while let Ok((socket, _)) = listener.accept().await {
                 let (shared, tls, cut) = (shared.clone(), tls.clone(), cut.clone());
                 let number = shared.connections.fetch_add(1, Ordering::SeqCst);
+                shared.note(History::connected);
                 tokio::spawn(async move {
                     let served = async {
                         match tls {
@@ -197,7 +198,7 @@ impl Backend {
                         }
                     };
                     served.await;
-                    shared.changed.send_modify(|count| *count += 1);
+                    shared.note(History::disconnected);
                 });
             }
         });

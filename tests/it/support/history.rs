@@ -14,10 +14,10 @@ pub(crate) struct History {
     finished: BTreeMap<i32, BTreeSet<i64>>,
     /// Everything below has a verdict.
     lowest_unfinished: BTreeMap<i32, i64>,
-    /// What should never be: two calls of one partition at once, a record again that has a verdict already while its
-    /// receiver lived.
+    /// What should never be: two calls of one partition at once.
     pub(crate) overlaps: Vec<String>,
     pub(crate) handshakes_failed: Vec<String>,
+    connections: usize,
 }
 
 /// One call and how far it came.
@@ -60,6 +60,19 @@ impl History {
 
     pub(super) fn failed(&mut self, call: &Call) {
         self.calls[call.number].end = End::Failed;
+    }
+
+    pub(super) fn connected(&mut self) {
+        self.connections += 1;
+    }
+
+    pub(super) fn disconnected(&mut self) {
+        self.connections -= 1;
+    }
+
+    /// Open ones.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections
     }
 
     pub(super) fn handshake_failed(&mut self, reason: String) {

@@ -7,3 +7,4 @@ pub(crate) mod kcat;
 pub(crate) mod member;
 pub(crate) mod operator;
 pub(crate) mod process;
+pub(crate) mod raw;

@@ -2,9 +2,13 @@
 //!
 //! By our own client; foreign clients are witnesses elsewhere. [`Operator`] is its main type.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use protocol::{
     budget::Budget,
     client::Client,
@@ -17,6 +21,9 @@ use super::kafka::Kafka;
 
 /// How long anything may take on a machine that is busy with other things.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Between two questions to a broker that is not ready.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
 
 /// A client with every right.
 pub(crate) struct Operator {
@@ -84,19 +91,18 @@ impl Operator {
 
     /// What a group has committed of a topic.
     pub(crate) async fn committed(&self, group: &str, topic: &str) -> Result<BTreeMap<i32, i64>> {
-        let mut last = None;
-        for _ in 0..50 {
+        let until = Instant::now() + PATIENCE;
+        loop {
             match self.client.admin().committed(group).await {
                 Ok(all) => {
                     let own = all.into_iter().filter(|((name, _), _)| **name == *topic);
                     return Ok(own.map(|((_, partition), offset)| (partition, offset)).collect());
                 }
-                // The coordinator may be loading its log.
-                Err(error) if error.retriable() => last = Some(error),
+                // A coordinator that is just being made, or loads its log.
+                Err(error) if error.retriable() && Instant::now() < until => tokio::time::sleep(ASK_AGAIN).await,
                 Err(error) => return Err(error.into()),
             }
         }
-        bail!("the coordinator does not answer: {last:?}")
     }
 
     /// How many records each partition holds; None if the topic does not exist.
@@ -165,4 +171,17 @@ impl Operator {
         self.producer.close(PATIENCE).await;
         self.client.close(PATIENCE).await;
     }
+}
+
+/// Takes the records below an offset out of a partition, as retention does; by Kafka's own tool.
+pub(crate) async fn delete_before(kafka: &Kafka, topic: &str, partition: i32, offset: i64) -> Result<()> {
+    let file = tempfile::NamedTempFile::new()?;
+    let partitions = serde_json::json!([{ "topic": topic, "partition": partition, "offset": offset }]);
+    std::fs::write(file.path(), serde_json::json!({ "version": 1, "partitions": partitions }).to_string())?;
+    let mut tool = kafka.tool();
+    tool.arg("org.apache.kafka.tools.DeleteRecordsCommand").args(["--bootstrap-server", &kafka.bootstrap_servers()]);
+    tool.arg("--offset-json-file").arg(file.path());
+    let output = tokio::task::spawn_blocking(move || tool.output()).await??;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
 }
