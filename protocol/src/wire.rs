@@ -24,9 +24,6 @@ pub enum WireError {
     /// A null where the field must be there.
     #[error("{field}: is null")]
     Null { field: &'static str },
-    /// Not UTF-8.
-    #[error("{field}: is not UTF-8")]
-    BadUtf8 { field: &'static str },
 }
 
 /// Reads from the front of a slice; each read takes the name of the field for the error. After an error the position is
@@ -68,13 +65,7 @@ impl<'a> Reader<'a> {
         self.rest
     }
 
-    big_endian!(u8 u8, i8 i8, u16 u16, i16 i16, u32 u32, i32 i32, u64 u64, i64 i64, f64 f64);
-
-    /// A byte; anything but 0 is true.
-    #[inline]
-    pub fn bool(&mut self, field: &'static str) -> Result<bool, WireError> {
-        Ok(self.u8(field)? != 0)
-    }
+    big_endian!(u8 u8, i8 i8, i16 i16, u32 u32, i32 i32, i64 i64);
 
     /// The next `N` bytes, such as the 16 of a UUID.
     #[inline]
@@ -144,59 +135,10 @@ impl<'a> Reader<'a> {
     #[inline]
     pub fn varint_bytes(&mut self, field: &'static str) -> Result<Option<&'a [u8]>, WireError> {
         let length = self.varint(field)?;
-        self.nullable(i64::from(length), field)
-    }
-
-    /// NULLABLE_BYTES: bytes behind an INT32 length; -1 is null.
-    pub fn nullable_bytes(&mut self, field: &'static str) -> Result<Option<&'a [u8]>, WireError> {
-        let length = self.i32(field)?;
-        self.nullable(i64::from(length), field)
-    }
-
-    /// COMPACT_NULLABLE_BYTES: bytes behind an UNSIGNED_VARINT of their length plus one; 0 is null.
-    pub fn compact_nullable_bytes(&mut self, field: &'static str) -> Result<Option<&'a [u8]>, WireError> {
-        let length = i64::from(self.uvarint(field)?) - 1;
-        self.nullable(length, field)
-    }
-
-    /// NULLABLE_STRING: UTF-8 behind an INT16 length; -1 is null.
-    pub fn nullable_string(&mut self, field: &'static str) -> Result<Option<&'a str>, WireError> {
-        let length = self.i16(field)?;
-        self.nullable(i64::from(length), field)?.map(|bytes| utf8(bytes, field)).transpose()
-    }
-
-    /// COMPACT_NULLABLE_STRING: UTF-8 behind an UNSIGNED_VARINT of its length plus one; 0 is null.
-    pub fn compact_nullable_string(&mut self, field: &'static str) -> Result<Option<&'a str>, WireError> {
-        self.compact_nullable_bytes(field)?.map(|bytes| utf8(bytes, field)).transpose()
-    }
-
-    /// STRING: as [`Self::nullable_string`], but null is an error.
-    pub fn string(&mut self, field: &'static str) -> Result<&'a str, WireError> {
-        self.nullable_string(field)?.ok_or(WireError::Null { field })
-    }
-
-    /// COMPACT_STRING: as [`Self::compact_nullable_string`], but null is an error.
-    pub fn compact_string(&mut self, field: &'static str) -> Result<&'a str, WireError> {
-        self.compact_nullable_string(field)?.ok_or(WireError::Null { field })
-    }
-
-    /// Leaves out the tagged fields of a flexible version (KIP-482).
-    pub fn skip_tagged_fields(&mut self, field: &'static str) -> Result<(), WireError> {
-        // Each takes at least two bytes, so a false count ends with the bytes.
-        for _ in 0..self.uvarint(field)? {
-            self.uvarint(field)?;
-            let size = self.uvarint(field)?;
-            self.skip(to_usize(size), field)?;
-        }
-        Ok(())
-    }
-
-    #[inline]
-    fn nullable(&mut self, length: i64, field: &'static str) -> Result<Option<&'a [u8]>, WireError> {
         match usize::try_from(length) {
             Ok(length) => self.bytes(length, field).map(Some),
             Err(_) if length == -1 => Ok(None),
-            Err(_) => Err(WireError::NegativeLength { field, length }),
+            Err(_) => Err(WireError::NegativeLength { field, length: i64::from(length) }),
         }
     }
 
@@ -254,10 +196,6 @@ pub(crate) fn to_usize(length: u32) -> usize {
     usize::try_from(length).unwrap_or(usize::MAX)
 }
 
-fn utf8<'a>(bytes: &'a [u8], field: &'static str) -> Result<&'a str, WireError> {
-    std::str::from_utf8(bytes).map_err(|_| WireError::BadUtf8 { field })
-}
-
 #[inline]
 const fn zigzag(value: i32) -> u32 {
     ((value << 1) ^ (value >> 31)) as u32
@@ -300,12 +238,6 @@ fn put_uvarlong(buffer: &mut impl BufMut, mut value: u64) {
         value >>= 7;
     }
     buffer.put_u8(value as u8);
-}
-
-/// Bytes of an UNSIGNED_VARINT.
-#[inline]
-pub const fn uvarint_len(value: u32) -> usize {
-    uvarlong_len(value as u64)
 }
 
 /// Bytes of a VARINT.
@@ -395,31 +327,13 @@ mod tests {
 
     #[test]
     fn null_and_negative_lengths_are_told_apart() {
-        assert_eq!(Reader::new(&[0xff, 0xff]).nullable_string("s"), Ok(None));
-        assert_eq!(Reader::new(&[0xff, 0xff]).string("s"), Err(WireError::Null { field: "s" }));
-        assert_eq!(
-            Reader::new(&[0xff, 0xfe]).nullable_string("s"),
-            Err(WireError::NegativeLength { field: "s", length: -2 })
-        );
-        assert_eq!(Reader::new(&[0]).compact_nullable_string("s"), Ok(None));
-        assert_eq!(Reader::new(&[1]).compact_string("s"), Ok(""));
-        assert_eq!(Reader::new(&[3, b'h', b'i']).compact_string("s"), Ok("hi"));
-        assert_eq!(Reader::new(&[2, 0xff]).compact_string("s"), Err(WireError::BadUtf8 { field: "s" }));
         assert_eq!(Reader::new(&[0x01]).varint_bytes("k"), Ok(None));
         assert_eq!(Reader::new(&[0x00]).varint_bytes("k"), Ok(Some(&[][..])));
         assert_eq!(Reader::new(&[0x03]).varint_bytes("k"), Err(WireError::NegativeLength { field: "k", length: -2 }));
         assert_eq!(
-            Reader::new(&[0x7f, 0xff, 0xff, 0xff, 1]).nullable_bytes("b"),
+            Reader::new(&[0xfe, 0xff, 0xff, 0xff, 0x0f, 1]).varint_bytes("b"),
             Err(WireError::Truncated { field: "b", need: 0x7fff_ffff, have: 1 })
         );
-    }
-
-    #[test]
-    fn tagged_fields_are_left_out_and_a_false_count_ends_with_the_bytes() {
-        let mut reader = Reader::new(&[2, 0, 1, 0xaa, 7, 0, 0x55]);
-        reader.skip_tagged_fields("tags").expect("two fields");
-        assert_eq!(reader.rest(), [0x55]);
-        assert!(Reader::new(&[0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0]).skip_tagged_fields("tags").is_err());
     }
 
     proptest! {
@@ -428,8 +342,8 @@ mod tests {
             let mut buffer = Vec::new();
             put_varint(&mut buffer, int);
             put_varlong(&mut buffer, long);
+            prop_assert_eq!(buffer.len(), varint_len(int) + varlong_len(long));
             put_uvarint(&mut buffer, unsigned);
-            prop_assert_eq!(buffer.len(), varint_len(int) + varlong_len(long) + uvarint_len(unsigned));
             let mut reader = Reader::new(&buffer);
             prop_assert_eq!(reader.varint("int"), Ok(int));
             prop_assert_eq!(reader.varlong("long"), Ok(long));
@@ -440,8 +354,8 @@ mod tests {
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
             let mut reader = Reader::new(&bytes);
-            while reader.varint_bytes("a").is_ok() && reader.compact_nullable_string("b").is_ok() && reader.varlong("c").is_ok() {}
-            let _ = Reader::new(&bytes).skip_tagged_fields("tags");
+            while reader.varint_bytes("a").is_ok() && reader.varlong("b").is_ok() && reader.uvarint("c").is_ok() {}
+            prop_assert!(reader.remaining() <= bytes.len());
         }
     }
 }

@@ -24,6 +24,7 @@ use super::{
     position::{self, FetchError, Phase, Position, Validation},
     session::{FetchSession, Key, Wanted},
     stream::{Chunk, Feed},
+    walk::Walk,
 };
 use crate::{
     budget::{Budget, Reservation},
@@ -31,7 +32,7 @@ use crate::{
     connection::{BoxFuture, RequestError, RequestErrorKind},
     error_code::ErrorCode,
     message::{DivergingEpoch, FetchedPartition},
-    record::{AbortedTransactions, BatchError, Batches, RawBatch},
+    record::AbortedTransactions,
 };
 
 /// Sockets (and sessions) per broker.
@@ -583,7 +584,7 @@ impl Fetcher {
             memory: Arc::new(share),
             position,
         };
-        let fault = walk.deliver(records, partition);
+        let fault = walk.deliver(records, &partition.feed, &partition.chunks);
         partition.phase = Phase::Fetching(walk.position);
         if let Some((offset, kind)) = fault {
             self.report(&key, offset, kind);
@@ -659,60 +660,6 @@ impl Fetcher {
     fn report(&self, key: &Key, offset: i64, kind: FaultKind) {
         let offset = Some(offset).filter(|offset| *offset >= 0);
         let _ = self.faults.send(Fault { topic: Some(key.0.clone()), partition: Some(key.1), offset, kind });
-    }
-}
-
-/// One partition's bytes of one answer, on their way into the stream.
-struct Walk {
-    aborted: AbortedTransactions,
-    read_committed: bool,
-    check_crcs: bool,
-    end: i64,
-    memory: Arc<Reservation>,
-    position: Position,
-}
-
-impl Walk {
-    /// Hands over every complete batch; returns what stopped it, if not the end.
-    fn deliver(&mut self, records: bytes::Bytes, partition: &Partition) -> Option<(i64, FaultKind)> {
-        for batch in Batches::new(records) {
-            let batch = match batch {
-                Ok(batch) => batch,
-                Err(error) => return Some((self.position.offset, FaultKind::CorruptBatch(error.to_string()))),
-            };
-            let visible = match self.check(&batch) {
-                Ok(visible) => visible,
-                Err(error) => return Some((batch.header.base_offset, FaultKind::CorruptBatch(error.to_string()))),
-            };
-            if batch.header.last_offset() < self.position.offset {
-                continue;
-            }
-            let (offset, next_offset) = (self.position.offset, batch.header.next_offset());
-            let epoch = batch.header.partition_leader_epoch;
-            self.position = Position { offset: next_offset, epoch };
-            let bytes = if visible { batch.bytes.len() } else { 0 };
-            partition.feed.buffered.fetch_add(bytes, Ordering::AcqRel);
-            let chunk = Chunk {
-                batch: visible.then_some(batch),
-                position: offset,
-                next_offset,
-                leader_epoch: epoch,
-                high_watermark: self.end,
-                seek: partition.feed.seek.load(Ordering::Acquire),
-                bytes,
-                memory: visible.then(|| self.memory.clone()),
-            };
-            let _ = partition.chunks.send(chunk);
-        }
-        None
-    }
-
-    /// Whether the application is to see the batch. Asked of every batch: a marker speaks of those after it.
-    fn check(&mut self, batch: &RawBatch) -> Result<bool, BatchError> {
-        if self.check_crcs {
-            batch.verify_crc()?;
-        }
-        Ok(!if self.read_committed { self.aborted.skips(batch)? } else { batch.header.is_control() })
     }
 }
 

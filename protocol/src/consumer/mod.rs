@@ -10,6 +10,7 @@ pub(crate) mod lookup;
 mod position;
 mod session;
 mod stream;
+mod walk;
 
 use std::{sync::Arc, time::Duration};
 

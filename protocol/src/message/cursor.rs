@@ -131,7 +131,6 @@ impl From<WireError> for Reason {
             WireError::VarintTooLong { .. } => Self::VarintTooLong,
             WireError::NegativeLength { length, .. } => Self::NegativeLength(length),
             WireError::Null { .. } => Self::Null,
-            WireError::BadUtf8 { .. } => Self::BadUtf8,
         }
     }
 }

@@ -20,11 +20,6 @@ pub struct RequestHeader {
     pub client_id: Option<String>,
 }
 
-/// The correlation id in the first four bytes of a response frame; `None` when the frame is shorter than that.
-pub fn peek_correlation_id(frame: &[u8]) -> Option<i32> {
-    frame.first_chunk().map(|id| i32::from_be_bytes(*id))
-}
-
 /// Reads the header of a response to a request of this API and version, and leaves the body in `frame`.
 ///
 /// # Errors

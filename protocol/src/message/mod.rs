@@ -29,7 +29,7 @@ pub use error::{DecodeError, Direction, EncodeError, Reason};
 pub use fetch_response::{
     AbortedTransaction, CurrentLeader, DivergingEpoch, FetchResponse, FetchedPartition, NodeEndpoint, TopicKey,
 };
-pub use header::{RequestHeader, decode_request_header, decode_response_header, peek_correlation_id};
+pub use header::{RequestHeader, decode_request_header, decode_response_header};
 pub use produce_request::{ProduceTopic, RawProduce};
 pub use versions::{ApiSupport, SUPPORTED, negotiate, supported};
 
