@@ -13,3 +13,4 @@ mod scene;
 mod sharing;
 mod signals;
 mod slow;
+mod witness;
