@@ -98,7 +98,11 @@ async fn write_letters(shared: &Shared, lease: &Lease, entries: &[Entry], fates:
     };
     let (failed, causes): (Vec<Entry>, Vec<Cause>) = failed.into_iter().unzip();
     let records = work::sources_of(lease, &failed);
-    let writes = records.into_iter().zip(&causes).map(|(record, cause)| dead_letters.write(record, cause, lease));
+    let mut writes = records.into_iter().zip(&causes).map(|(record, cause)| dead_letters.write(record, cause, lease));
+    // The first goes alone: once its topic is known, those behind it are taken as they come, and so in the source's order.
+    if let Some(first) = writes.next() {
+        first.await.map_err(|_| Unfinished)?;
+    }
     try_join_all(writes).await.map(drop).map_err(|_| Unfinished)
 }
 

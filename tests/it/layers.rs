@@ -23,7 +23,7 @@ const SIDECAR: &[&[&str]] = &[
 
 /// `protocol/src/`, lowest floor first. Modules of one floor never name each other, but for the P0 words.
 const PROTOCOL: &[&[&str]] = &[
-    &["outcome", "budget", "error_code"],
+    &["outcome", "budget", "error_code", "seeds"],
     &["wire"],
     &["message", "record"],
     &["connection"],

@@ -14,3 +14,4 @@ mod scene;
 mod sharing;
 mod signals;
 mod slow;
+mod witness;

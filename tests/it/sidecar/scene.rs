@@ -18,10 +18,15 @@ pub(super) struct Reactive {
 }
 
 impl Reactive {
+    /// Nothing is set.
+    pub(super) fn bare() -> Self {
+        Self { settings: Vec::new() }
+    }
+
     /// Reads `topic` as the group of the same name and calls the backend; no audit, which has tests of its own.
     pub(super) fn new(kafka: &Kafka, topic: &str, backend: &str) -> Self {
         let servers = kafka.bootstrap_servers();
-        let mut own = Self { settings: Vec::new() };
+        let mut own = Self::bare();
         for file in ["kafka-producer", "kafka-consumer", "kafka-admin"] {
             own = own.with(&format!("{file}.bootstrap.servers"), &servers);
         }

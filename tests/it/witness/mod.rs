@@ -4,8 +4,8 @@
 
 mod disk;
 mod java;
-mod jvm;
+pub(crate) mod jvm;
 mod kcat;
-mod ours;
-mod samples;
+pub(crate) mod ours;
+pub(crate) mod samples;
 mod tools;
