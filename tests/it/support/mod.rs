@@ -4,6 +4,6 @@ pub(crate) mod backend;
 pub(crate) mod history;
 pub(crate) mod kafka;
 pub(crate) mod kcat;
-pub(crate) mod operator;
 pub(crate) mod member;
+pub(crate) mod operator;
 pub(crate) mod process;
