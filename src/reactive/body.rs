@@ -139,7 +139,14 @@ mod tests {
     const STRING_JSON: Formats = Formats { key: Format::String, value: Format::Json };
 
     fn record<'a>(key: Option<&'a [u8]>, value: Option<&'a [u8]>) -> RawRecord<'a> {
-        RawRecord { offset: 41, timestamp: 1_730_000_000_000, key, value, headers: Vec::new() }
+        RawRecord {
+            offset: 41,
+            place: protocol::record::Place::default(),
+            timestamp: 1_730_000_000_000,
+            key,
+            value,
+            headers: Vec::new(),
+        }
     }
 
     fn written(record: &RawRecord<'_>) -> Result<(usize, String), BadRecord> {

@@ -279,7 +279,8 @@ impl<S: Stream> Lane<S> {
         };
         count(&metrics.calls, 1);
         count(&metrics.records_sent, records.len());
-        let answered_before = shared.answers.load(Ordering::Relaxed);
+        let (answered, unreachable) =
+            (shared.answers.load(Ordering::Relaxed), shared.unreachable.load(Ordering::Relaxed));
         let started = Instant::now();
         let in_flight = InFlight::new(&metrics.calls_in_flight);
         let answer = tokio::select! {
@@ -294,28 +295,30 @@ impl<S: Stream> Lane<S> {
             piece.sent = piece.sent.saturating_add(1);
         }
         piece.lost = matches!(answer, Answer::Lost(_));
-        let answered_others = shared.answers.load(Ordering::Relaxed) != answered_before;
+        let answers_otherwise = shared.answers.load(Ordering::Relaxed) != answered;
         self.note(&answer, started);
-        let unanswered = matches!(answer, Answer::Late | Answer::Lost(_));
-        let backend_answered = unanswered && records.len() == 1 && self.answers_others(answered_others).await?;
+        let alone_without_answer = matches!(answer, Answer::Late | Answer::Lost(_)) && records.len() == 1;
+        let backend_answered = alone_without_answer && self.backend_lives(answers_otherwise, unreachable).await?;
         Ok((answer, backend_answered))
     }
 
-    /// Whether the backend, which left a record without an answer, answers otherwise. One that goes answers others until
-    /// it goes: it has to be there a little later as well.
-    async fn answers_others(&self, answered_others: bool) -> Result<bool, Over> {
+    /// Whether a record was left without an answer by a backend that lives and answers other things. One that goes answers
+    /// others until it goes: nobody may have found it away since, and a little later it has to be there as well.
+    async fn backend_lives(&self, answers_otherwise: bool, unreachable: u64) -> Result<bool, Over> {
         let shared = &self.shared;
         let asked = async {
-            let answers = answered_others || shared.ask_health && shared.backend.healthy().await.is_ok();
+            let answers = answers_otherwise || shared.ask_health && shared.backend.healthy().await.is_ok();
             if answers {
                 tokio::time::sleep(shared.dispatch.retry_delay).await;
             }
-            answers && shared.backend.accepts().await.is_ok()
+            answers
+                && shared.unreachable.load(Ordering::Relaxed) == unreachable
+                && shared.backend.accepts().await.is_ok()
         };
         tokio::select! {
             biased;
             () = self.lease.revoking() => Err(Over),
-            answers = asked => Ok(answers),
+            lives = asked => Ok(lives),
         }
     }
 
@@ -326,6 +329,7 @@ impl<S: Stream> Lane<S> {
         let one = Facts { records: 1, attempts: 0, rollbacks: 0, backend_answered: false, own_connection: false };
         if let Settlement::Unavailable { retry_after, reason } = settle::plan(one, answer.clone(), shared.policy) {
             count(&metrics.answers_unavailable, 1);
+            count(&shared.unreachable, usize::from(matches!(answer, Answer::Unreachable(_))));
             shared.gate.unavailable(started, retry_after, &reason);
             return;
         }

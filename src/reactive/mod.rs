@@ -98,6 +98,8 @@ struct Shared {
     permits: Semaphore,
     /// Answers of the backend that were about records.
     answers: AtomicU64,
+    /// Calls that found nobody to connect to.
+    unreachable: AtomicU64,
     /// Whether the backend has accepted a connection.
     ready: watch::Sender<bool>,
     observer: Arc<Observer>,
@@ -126,6 +128,7 @@ pub(crate) async fn run<M: Membership>(parts: ReactiveParts<M>) -> Result<(), Ru
         ask_health,
         gate,
         answers: AtomicU64::new(0),
+        unreachable: AtomicU64::new(0),
         ready: watch::Sender::new(false),
         observer,
     });

@@ -11,7 +11,10 @@ use std::{
 };
 
 use futures_util::future::{BoxFuture, FutureExt};
-use protocol::consumer::{CommitError, CommitOffset, Fault, Lease};
+use protocol::{
+    consumer::{CommitError, CommitOffset, Fault, Lease},
+    record::Place,
+};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::Instant,
@@ -36,10 +39,6 @@ pub(super) fn batch(position: i64, next_offset: i64, records: &[(i64, &str)]) ->
 }
 
 impl RecordBatch for TestBatch {
-    fn position(&self) -> i64 {
-        self.position
-    }
-
     fn next_offset(&self) -> i64 {
         self.next_offset
     }
@@ -52,11 +51,12 @@ impl RecordBatch for TestBatch {
         self.next_offset
     }
 
-    fn visit(&self, from: i64, visit: &mut dyn FnMut(RawRecord<'_>) -> ControlFlow<()>) {
-        let from = from.max(self.position);
-        for (offset, value) in self.records.iter().filter(|(offset, _)| *offset >= from) {
+    fn visit(&self, from: Place, visit: &mut dyn FnMut(RawRecord<'_>) -> ControlFlow<()>) {
+        let due = self.records.iter().enumerate().skip(from.byte).filter(|(_, (offset, _))| *offset >= self.position);
+        for (index, (offset, value)) in due {
             let raw = RawRecord {
                 offset: *offset,
+                place: Place { byte: index, index: 0 },
                 timestamp: 1,
                 key: None,
                 value: Some(value.as_bytes()),

@@ -5,8 +5,9 @@
 use std::{future::Future, ops::ControlFlow, sync::Arc};
 
 use bytes::Bytes;
-use protocol::consumer::{
-    CommitError, CommitOffset, Committer, Consumer, Event, Fault, FetchedRecords, Lease, PartitionStream,
+use protocol::{
+    consumer::{CommitError, CommitOffset, Committer, Consumer, Event, Fault, FetchedRecords, Lease, PartitionStream},
+    record::Place,
 };
 use tokio::time::Instant;
 
@@ -16,6 +17,8 @@ use crate::record::SourceRecord;
 #[derive(Debug, Clone)]
 pub(crate) struct RawRecord<'a> {
     pub(crate) offset: i64,
+    /// Where it begins in its batch.
+    pub(crate) place: Place,
     /// Milliseconds since the epoch.
     pub(crate) timestamp: i64,
     pub(crate) key: Option<&'a [u8]>,
@@ -50,16 +53,14 @@ impl RawRecord<'_> {
 
 /// Records of one partition as they were fetched. Holds their memory until it is dropped.
 pub(crate) trait RecordBatch: Send + Sync + 'static {
-    /// The first offset that is due.
-    fn position(&self) -> i64;
     /// The offset after the last record, removed ones included.
     fn next_offset(&self) -> i64;
     /// For commits (KIP-320).
     fn leader_epoch(&self) -> i32;
     /// The end of what can be read, as of the fetch.
     fn high_watermark(&self) -> i64;
-    /// Shows the records from offset `from` on, in order, until told to break.
-    fn visit(&self, from: i64, visit: &mut dyn FnMut(RawRecord<'_>) -> ControlFlow<()>);
+    /// Shows the records from `from` on, in order, until told to break.
+    fn visit(&self, from: Place, visit: &mut dyn FnMut(RawRecord<'_>) -> ControlFlow<()>);
 }
 
 /// The batches of one assigned partition.
@@ -106,10 +107,6 @@ pub(crate) trait Membership: Send + 'static {
 }
 
 impl RecordBatch for FetchedRecords {
-    fn position(&self) -> i64 {
-        self.position
-    }
-
     fn next_offset(&self) -> i64 {
         self.next_offset
     }
@@ -122,10 +119,11 @@ impl RecordBatch for FetchedRecords {
         self.high_watermark
     }
 
-    fn visit(&self, from: i64, visit: &mut dyn FnMut(RawRecord<'_>) -> ControlFlow<()>) {
-        for record in self.iter().filter(|record| record.offset >= from) {
+    fn visit(&self, from: Place, visit: &mut dyn FnMut(RawRecord<'_>) -> ControlFlow<()>) {
+        for (place, record) in self.iter_from(from) {
             let raw = RawRecord {
                 offset: record.offset,
+                place,
                 timestamp: record.timestamp,
                 key: record.key,
                 value: record.value,

@@ -7,7 +7,7 @@
 use std::{collections::VecDeque, ops::ControlFlow, sync::Arc};
 
 use bytes::Bytes;
-use protocol::consumer::Lease;
+use protocol::{consumer::Lease, record::Place};
 
 use super::{
     body::{self, BadRecord, Formats},
@@ -32,6 +32,7 @@ pub(crate) struct Entry {
     pub(crate) ids: TraceIds,
     /// For a record whose headers have none: the one that the backend is told.
     pub(crate) generated_id: String,
+    place: Place,
     batch: Arc<dyn RecordBatch>,
 }
 
@@ -73,8 +74,8 @@ pub(crate) struct Pending {
     lease: Lease,
     formats: Formats,
     batches: VecDeque<Measured>,
-    /// Records below were taken.
-    cursor: i64,
+    /// Records of the first batch before it were taken.
+    cursor: Place,
 }
 
 struct Measured {
@@ -85,25 +86,23 @@ struct Measured {
 
 impl Pending {
     pub(crate) fn new(lease: Lease, formats: Formats) -> Self {
-        Self { lease, formats, batches: VecDeque::new(), cursor: i64::MIN }
+        Self { lease, formats, batches: VecDeque::new(), cursor: Place::default() }
     }
 
     pub(crate) fn push(&mut self, batch: Arc<dyn RecordBatch>) {
         let (mut records, mut bytes) = (0, 0);
-        batch.visit(batch.position(), &mut |record| {
+        batch.visit(Place::default(), &mut |record| {
             records += 1;
             bytes += record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
             ControlFlow::Continue(())
         });
-        if self.batches.is_empty() {
-            self.cursor = batch.position();
-        }
         self.batches.push_back(Measured { batch, records, bytes });
     }
 
     /// Drops everything; the next batch begins where it begins.
     pub(crate) fn clear(&mut self) {
         self.batches.clear();
+        self.cursor = Place::default();
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -147,16 +146,14 @@ impl Pending {
         while let Some(Measured { batch, .. }) = self.batches.front() {
             let stopped_at = cutter.take_from(batch, self.cursor);
             match stopped_at {
-                Some(offset) => {
-                    self.cursor = offset;
+                Some(place) => {
+                    self.cursor = place;
                     break;
                 }
                 None => {
                     covered = Some((batch.next_offset(), batch.leader_epoch()));
                     self.batches.pop_front();
-                    if let Some(next) = self.batches.front() {
-                        self.cursor = next.batch.position();
-                    }
+                    self.cursor = Place::default();
                 }
             }
         }
@@ -176,12 +173,12 @@ struct Cutter<'a> {
 }
 
 impl Cutter<'_> {
-    /// Takes what fits; the offset of the first record that does not, None if all did.
-    fn take_from(&mut self, batch: &Arc<dyn RecordBatch>, from: i64) -> Option<i64> {
+    /// Takes what fits; the place of the first record that does not, None if all did.
+    fn take_from(&mut self, batch: &Arc<dyn RecordBatch>, from: Place) -> Option<Place> {
         let mut stopped_at = None;
         batch.visit(from, &mut |record| {
             if self.entries.len().max(self.bad.len()) >= self.limits.records {
-                stopped_at = Some(record.offset);
+                stopped_at = Some(record.place);
                 return ControlFlow::Break(());
             }
             let id = |name| record.header_text(name).filter(|id| !id.is_empty()).map(str::to_owned);
@@ -191,6 +188,7 @@ impl Cutter<'_> {
                 leader_epoch: batch.leader_epoch(),
                 generated_id: if ids.correlation_id.is_none() { new_correlation_id() } else { String::new() },
                 ids,
+                place: record.place,
                 batch: batch.clone(),
             };
             let before = self.body.len();
@@ -202,7 +200,7 @@ impl Cutter<'_> {
                     let full = !self.entries.is_empty() && self.bytes + bytes > self.limits.bytes;
                     if full || !self.bad.is_empty() {
                         self.body.truncate(before);
-                        stopped_at = Some(record.offset);
+                        stopped_at = Some(record.place);
                         return ControlFlow::Break(());
                     }
                     if self.entries.is_empty() {
@@ -214,7 +212,7 @@ impl Cutter<'_> {
                 Err(reason) => {
                     self.body.truncate(before);
                     if !self.entries.is_empty() {
-                        stopped_at = Some(record.offset);
+                        stopped_at = Some(record.place);
                         return ControlFlow::Break(());
                     }
                     self.bad.push((entry, reason));
@@ -266,12 +264,12 @@ pub(crate) fn sources_of(lease: &Lease, entries: &[Entry]) -> Vec<SourceRecord> 
     sources
 }
 
-/// Shows each entry with its record; walks each batch once. Entries are in order.
+/// Shows each entry with its record; walks each batch once, from the first entry in it. Entries are in order.
 fn visit(entries: &[Entry], mut show: impl FnMut(&Entry, super::source::RawRecord<'_>)) {
     for group in entries.chunk_by(|one, next| Arc::ptr_eq(&one.batch, &next.batch)) {
         let Some(first) = group.first() else { continue };
         let mut wanted = group.iter().peekable();
-        first.batch.visit(first.offset, &mut |record| {
+        first.batch.visit(first.place, &mut |record| {
             if let Some(entry) = wanted.next_if(|entry| entry.offset == record.offset) {
                 show(entry, record);
             }

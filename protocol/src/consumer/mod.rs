@@ -29,7 +29,7 @@ use crate::{
     budget::{Budget, Reservation},
     cluster::Cluster,
     error_code::ErrorCode,
-    record::{RecordIter, Records},
+    record::{Place, RecordView, Records},
 };
 
 /// `auto.offset.reset`.
@@ -198,10 +198,20 @@ pub struct FetchedRecords {
 
 impl FetchedRecords {
     /// The records from the position on, in order, borrowed from the batch.
-    pub fn iter(&self) -> impl Iterator<Item = crate::record::RecordView<'_>> {
-        let records: Option<RecordIter<'_>> = self.records.as_ref().map(Records::iter);
-        // All of them were walked when the batch was unpacked: none can fail now.
-        records.into_iter().flatten().filter_map(Result::ok).filter(|record| record.offset >= self.position)
+    pub fn iter(&self) -> impl Iterator<Item = RecordView<'_>> {
+        self.iter_from(Place::default()).map(|(_, record)| record)
+    }
+
+    /// The same from a place on that this told before; each record with its place.
+    pub fn iter_from(&self, place: Place) -> impl Iterator<Item = (Place, RecordView<'_>)> {
+        let mut records = self.records.as_ref().map(|records| records.iter_from(place));
+        let next = move || {
+            let records = records.as_mut()?;
+            let place = records.place();
+            // All of them were walked when the batch was unpacked: none can fail now.
+            Some((place, records.next()?.ok()?))
+        };
+        std::iter::from_fn(next).filter(|(_, record)| record.offset >= self.position)
     }
 }
 

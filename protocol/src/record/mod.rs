@@ -29,5 +29,5 @@ pub use codec::{Compression, UnknownCompression};
 pub use control::{ControlType, control_batch};
 pub use error::BatchError;
 pub use header::{BatchHeader, HEADER_LEN, NO_PRODUCER_ID};
-pub use records::{HeaderIter, Headers, RecordIter, RecordView, Records};
+pub use records::{HeaderIter, Headers, Place, RecordIter, RecordView, Records};
 pub use sealed::SealedBatch;

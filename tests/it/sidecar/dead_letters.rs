@@ -58,7 +58,7 @@ async fn letters(operator: &Operator, topic: &str, count: usize) -> Result<Vec<S
 }
 
 async fn refused_records_are_kept_as_they_were(kafka: &Kafka) -> Result<()> {
-    let (operator, topic) = (Operator::of(kafka)?, "kept");
+    let (operator, topic) = (Operator::of(kafka)?, "dead-kept");
     let backend = Backend::start(|call| match call.partition {
         4 => Reply::Refused(call.offsets.clone()),
         _ => Reply::Processed,
@@ -76,11 +76,11 @@ async fn refused_records_are_kept_as_they_were(kafka: &Kafka) -> Result<()> {
     let log = sidecar.stop()?;
     ensure!(complaints(&log).is_empty(), "{:#?}", complaints(&log));
 
-    let sizes = operator.sizes("kept.dlq").await?.context("the dead-letter topic")?;
+    let sizes = operator.sizes("dead-kept.dlq").await?.context("the dead-letter topic")?;
     assert_eq!(sizes, BTreeMap::from([(0, 0), (1, 0), (2, 0), (3, 0), (4, 2)]), "as many partitions as the source");
     assert_eq!(entries(&log, "created a missing topic").len(), 1, "{log:#?}");
     let sources: Vec<Stored> = operator.read(topic).await?.into_iter().filter(|record| record.partition == 4).collect();
-    for (letter, source) in operator.read("kept.dlq").await?.iter().zip(&sources) {
+    for (letter, source) in operator.read("dead-kept.dlq").await?.iter().zip(&sources) {
         assert_eq!((&letter.key, &letter.value), (&source.key, &source.value));
         assert_eq!(letter.timestamp, 1_700_000_000_123);
         assert_eq!(letter.headers[..3], source.headers[..], "what was there stands first and unchanged");
@@ -117,10 +117,10 @@ async fn a_refused_record_is_kept_byte_for_byte_with_its_story_in_headers() -> R
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_letter_goes_by_key_where_its_topic_has_fewer_partitions() -> Result<()> {
     let Some(kafka) = kafka::shared(VERSIONS[0], "a_dead_letter_goes_by_key") else { return Ok(()) };
-    let (operator, topic) = (Operator::of(kafka)?, "narrow");
+    let (operator, topic) = (Operator::of(kafka)?, "dead-narrow");
     let backend = Backend::start(|call| Reply::Refused(call.offsets.clone())).await?;
     operator.create(topic, 4).await?;
-    operator.create("narrow.dlq", 2).await?;
+    operator.create("dead-narrow.dlq", 2).await?;
     for partition in 0..4 {
         let key = Some(Bytes::from_static(b"one key"));
         operator.write(ProduceRecord { key, ..json(topic, partition, "1") }).await?;
@@ -128,7 +128,7 @@ async fn a_dead_letter_goes_by_key_where_its_topic_has_fewer_partitions() -> Res
     let sidecar = Reactive::new(kafka, topic, &backend.url()).start()?;
     committed(&operator, &backend, topic, &[(0, 1), (1, 1), (2, 1), (3, 1)]).await?;
     sidecar.stop()?;
-    let places = operator.read("narrow.dlq").await?;
+    let places = operator.read("dead-narrow.dlq").await?;
     let place = |from: &str| places.iter().find(|letter| letter.header("X-Dead-Letter-Partition") == Some(from));
     let partition = |from: &str| Ok::<_, anyhow::Error>(place(from).context("a dead letter")?.partition);
     assert_eq!((partition("0")?, partition("1")?), (0, 1), "its own number where there is one");
@@ -140,23 +140,23 @@ async fn a_dead_letter_goes_by_key_where_its_topic_has_fewer_partitions() -> Res
 #[tokio::test(flavor = "multi_thread")]
 async fn without_dead_letters_a_refused_record_is_logged_audited_and_finished() -> Result<()> {
     let Some(kafka) = kafka::shared(VERSIONS[0], "without_dead_letters_a_refused_record") else { return Ok(()) };
-    let (operator, topic) = (Operator::of(kafka)?, "no-letters");
+    let (operator, topic) = (Operator::of(kafka)?, "dead-off");
     let backend = Backend::start(|call| Reply::Refused(call.offsets.clone())).await?;
     operator.create(topic, 1).await?;
     operator.write(json(topic, 0, "1")).await?;
     let sidecar = Reactive::new(kafka, topic, &backend.url())
         .consumer("deadLetterEnabled", false)
         .consumer("auditEnabled", true)
-        .consumer("auditTopic", "no-letters-audit")
+        .consumer("auditTopic", "dead-off-audit")
         .start()?;
     committed(&operator, &backend, topic, &[(0, 1)]).await?;
     let log = sidecar.stop()?;
     let said = entries(&log, "the record failed and dead letters are off (deadLetterEnabled): it is finished");
     ensure!(said.len() == 1 && said[0]["offset"] == 0 && said[0]["topic"] == topic, "{log:#?}");
-    let audit = operator.read("no-letters-audit").await?;
+    let audit = operator.read("dead-off-audit").await?;
     let entry: serde_json::Value = serde_json::from_slice(audit[0].value.as_deref().context("a value")?)?;
     ensure!(audit.len() == 1 && entry["auditStatus"] == "FAILURE" && entry["stacktrace"] == "at line 1", "{entry}");
-    assert_eq!(operator.sizes("no-letters.dlq").await?, None);
+    assert_eq!(operator.sizes("dead-off.dlq").await?, None);
     operator.close().await;
     Ok(())
 }
@@ -164,7 +164,7 @@ async fn without_dead_letters_a_refused_record_is_logged_audited_and_finished() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_letter_that_cannot_be_written_holds_its_record_and_nobody_elses() -> Result<()> {
     let Some(kafka) = kafka::shared(VERSIONS[0], "a_dead_letter_that_cannot_be_written") else { return Ok(()) };
-    let (operator, topic) = (Operator::of(kafka)?, "held");
+    let (operator, topic) = (Operator::of(kafka)?, "dead-held");
     let backend = Backend::start(|call| match call.partition {
         0 => Reply::Refused(call.offsets.iter().copied().filter(|offset| *offset == 1).collect()),
         _ => Reply::Processed,
@@ -181,12 +181,12 @@ async fn a_dead_letter_that_cannot_be_written_holds_its_record_and_nobody_elses(
     let told = sidecar.logged(reason, 1, PATIENCE).await?;
     ensure!(told["topic"] == topic && told["partition"] == 0 && told["offset"] == 1, "{told}");
     committed(&operator, &backend, topic, &[(0, 1), (1, 4)]).await?;
-    operator.create("held.dlq", 2).await?;
+    operator.create("dead-held.dlq", 2).await?;
     committed(&operator, &backend, topic, &[(0, 4), (1, 4)]).await?;
     sidecar.stop()?;
-    let letters = letters(&operator, "held.dlq", 1).await?;
+    let letters = letters(&operator, "dead-held.dlq", 1).await?;
     assert_eq!(letters[0].header("X-Dead-Letter-Offset"), Some("1"));
-    assert_eq!(operator.read("held.dlq").await?.len(), 1);
+    assert_eq!(operator.read("dead-held.dlq").await?.len(), 1);
     operator.close().await;
     Ok(())
 }

@@ -70,14 +70,14 @@ fn duplicate(call: &Call) -> Reply {
 async fn whatever_the_backend_answers_for_a_while_nothing_is_lost_skipped_or_reordered() -> Result<()> {
     type Fault = fn(&Call) -> Reply;
     let faults: [(&str, Fault); 8] = [
-        ("error-500", |_| Reply::Literal(500, "at X".into())),
-        ("busy-503", |_| Reply::Literal(503, String::new())),
-        ("garbage", |_| Reply::Literal(200, "<html>it works</html>".into())),
-        ("too-few", too_few),
-        ("foreign", foreign),
-        ("duplicate", duplicate),
-        ("closed-after-reading", |_| Reply::Close),
-        ("cut-before-reading", |_| Reply::Processed),
+        ("failing-error-500", |_| Reply::Literal(500, "at X".into())),
+        ("failing-busy-503", |_| Reply::Literal(503, String::new())),
+        ("failing-garbage", |_| Reply::Literal(200, "<html>it works</html>".into())),
+        ("failing-too-few", too_few),
+        ("failing-foreign", foreign),
+        ("failing-duplicate", duplicate),
+        ("failing-closed-after-reading", |_| Reply::Close),
+        ("failing-cut-before-reading", |_| Reply::Processed),
     ];
     for version in VERSIONS {
         let Some(kafka) = kafka::shared(version, "whatever_the_backend_answers_for_a_while") else { continue };
@@ -85,7 +85,7 @@ async fn whatever_the_backend_answers_for_a_while_nothing_is_lost_skipped_or_reo
         for (name, fault) in faults {
             let backend = Backend::start(move |call| if call.number < 12 { fault(call) } else { Reply::Processed });
             let backend = backend.await?;
-            if name == "cut-before-reading" {
+            if name == "failing-cut-before-reading" {
                 backend.cut(12);
             }
             operator.create(name, PARTITIONS).await?;
@@ -114,10 +114,10 @@ async fn a_backend_that_hangs_beyond_the_session_timeout_costs_no_rebalance_and_
         // Two and a half session timeouts.
         let backend =
             Backend::start(|call| Reply::Processed.after(if call.offsets[0] == 0 { 15_000 } else { 0 })).await?;
-        operator.create("hang", PARTITIONS).await?;
-        operator.fill("hang", PARTITIONS, RECORDS).await?;
-        let sidecar = Reactive::new(kafka, "hang", &backend.url()).consumer("batchMaxRecords", 10).start()?;
-        let log = all_settled_in_order(&operator, "hang", &backend, sidecar).await?;
+        operator.create("failing-hang", PARTITIONS).await?;
+        operator.fill("failing-hang", PARTITIONS, RECORDS).await?;
+        let sidecar = Reactive::new(kafka, "failing-hang", &backend.url()).consumer("batchMaxRecords", 10).start()?;
+        let log = all_settled_in_order(&operator, "failing-hang", &backend, sidecar).await?;
         no_rebalance(&log);
         for partition in 0..PARTITIONS {
             assert_eq!(backend.history().deliveries(partition), (0..RECORDS).collect::<Vec<_>>(), "each once");
@@ -133,9 +133,9 @@ async fn a_backend_that_goes_and_returns_costs_no_record_an_attempt() -> Result<
         let Some(kafka) = kafka::shared(version, "a_backend_that_goes_and_returns") else { continue };
         let operator = Operator::of(kafka)?;
         let backend = Backend::start(|_| Reply::Processed.after(20)).await?;
-        operator.create("gone", PARTITIONS).await?;
-        operator.fill("gone", PARTITIONS, RECORDS).await?;
-        let sidecar = Reactive::new(kafka, "gone", &backend.url())
+        operator.create("failing-gone", PARTITIONS).await?;
+        operator.fill("failing-gone", PARTITIONS, RECORDS).await?;
+        let sidecar = Reactive::new(kafka, "failing-gone", &backend.url())
             .consumer("batchMaxRecords", 1)
             .consumer("maxRetries", 0)
             .start()?;
@@ -146,7 +146,7 @@ async fn a_backend_that_goes_and_returns_costs_no_record_an_attempt() -> Result<
             sidecar.logged("the backend is away; records wait, none is charged", times, PATIENCE).await?;
             backend.come_back().await?;
         }
-        all_settled_in_order(&operator, "gone", &backend, sidecar).await?;
+        all_settled_in_order(&operator, "failing-gone", &backend, sidecar).await?;
         operator.close().await;
     }
     Ok(())
@@ -198,14 +198,14 @@ async fn a_poison_record_is_the_only_dead_letter_and_its_neighbours_are_not_char
         let Some(kafka) = kafka::shared(version, "a_poison_record_is_the_only_dead_letter") else { continue };
         poison(
             kafka,
-            "poison-500",
+            "failing-poison-500",
             |call| if poisoned(call) { Reply::Literal(500, "at X".into()) } else { Reply::Processed },
             "the backend answered 500",
         )
         .await?;
         poison(
             kafka,
-            "poison-garbage",
+            "failing-poison-garbage",
             |call| if poisoned(call) { Reply::Literal(200, "[".into()) } else { Reply::Processed },
             "malformed",
         )
@@ -222,16 +222,16 @@ async fn one_hanging_partition_leaves_its_neighbour_alone() -> Result<()> {
     let operator = Operator::of(kafka)?;
     let backend = Backend::start(|_| Reply::Processed).await?;
     backend.hold(1);
-    operator.create("neighbour", PARTITIONS).await?;
-    operator.fill("neighbour", PARTITIONS, RECORDS).await?;
-    let sidecar = Reactive::new(kafka, "neighbour", &backend.url()).consumer("batchMaxRecords", 1).start()?;
+    operator.create("failing-neighbour", PARTITIONS).await?;
+    operator.fill("failing-neighbour", PARTITIONS, RECORDS).await?;
+    let sidecar = Reactive::new(kafka, "failing-neighbour", &backend.url()).consumer("batchMaxRecords", 1).start()?;
     let done =
         |partition| move |history: &crate::support::history::History| history.lowest_unfinished(partition) == RECORDS;
     backend.until("the neighbour is done", PATIENCE, done(0)).await?;
     assert_eq!(backend.history().lowest_unfinished(1), 0);
     backend.release(1);
     backend.until("the held one is done", PATIENCE, done(1)).await?;
-    all_settled_in_order(&operator, "neighbour", &backend, sidecar).await?;
+    all_settled_in_order(&operator, "failing-neighbour", &backend, sidecar).await?;
     operator.close().await;
     Ok(())
 }
