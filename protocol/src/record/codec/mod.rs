@@ -125,7 +125,7 @@ pub(super) fn decompress(compression: Compression, compressed: &[u8], limit: usi
 }
 
 /// Appends the compressed form of `plain` to `out`. `level` is the codec's own, cut to its range; gzip (6 if not given)
-/// and zstd (1) have levels, the others do not.
+/// and zstd (3) have levels, the others do not.
 pub(super) fn compress(
     compression: Compression,
     level: Option<i32>,

@@ -13,8 +13,8 @@ use zstd::zstd_safe::{
 use super::{CodecError, invalid};
 use crate::wire::{Reader, to_usize};
 
-/// Faster and denser than Kafka's default of 3 (KIP-390) on records of JSON.
-const DEFAULT_LEVEL: i32 = 1;
+/// Kafka's default (KIP-390).
+const DEFAULT_LEVEL: i32 = 3;
 /// The most that one block can become.
 const MOST_IN_A_BLOCK: usize = 128 * 1024;
 const SKIPPABLE: u32 = 0x184d_2a50;
