@@ -1,5 +1,7 @@
 //! The door against every message in every version, whole, cut off, and lying about its counts.
 
+mod broker_seed;
+
 use std::fmt::Debug;
 
 use kafka_protocol::messages::*;
