@@ -16,6 +16,7 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::{
     ConsumerConfig, Fault, FaultKind, Lease, OffsetReset,
@@ -70,9 +71,22 @@ struct Partition {
     not_before: Instant,
     /// The leader (and its epoch) that it was last asked of.
     leader: Option<(NodeId, i32)>,
+    /// Of the topic that the position belongs to; nil = not known yet.
+    topic_id: Uuid,
     /// Asked alone after an answer that was too large, to find the batch that is.
     alone: bool,
     refusal_told: bool,
+}
+
+impl Partition {
+    /// Whether the topic was deleted and made anew since its position was found; takes the new one's id.
+    fn is_of_another(&mut self, topic_id: Uuid) -> bool {
+        if topic_id.is_nil() {
+            return false;
+        }
+        let known = std::mem::replace(&mut self.topic_id, topic_id);
+        !known.is_nil() && known != topic_id
+    }
 }
 
 #[derive(Default)]
@@ -203,6 +217,7 @@ impl Fetcher {
             backoff: Backoff::new(config.retry_backoff, config.retry_backoff_max),
             not_before: Instant::now(),
             leader: None,
+            topic_id: Uuid::nil(),
             alone: false,
             refusal_told: false,
         };
@@ -223,6 +238,7 @@ impl Fetcher {
         let mut checks: BTreeMap<NodeId, Vec<ToCheck>> = BTreeMap::new();
         let mut fetches: BTreeMap<NodeId, BTreeMap<Key, Wanted>> = BTreeMap::new();
         let mut leaderless = false;
+        let mut homeless: Vec<(Key, i64)> = Vec::new();
         let full = self.full_at();
         for (key, partition) in &mut self.partitions {
             if partition.busy || !partition.lease.is_active() || matches!(partition.phase, Phase::Standing(_)) {
@@ -242,6 +258,16 @@ impl Fetcher {
                 partition.phase = partition.phase.leader_changed();
             }
             partition.leader = Some((leader, epoch));
+            let topic_id = metadata.topics.get(&key.0).map(|topic| topic.id).unwrap_or_default();
+            if partition.is_of_another(topic_id) {
+                match (self.config.offset_reset, partition.phase) {
+                    (OffsetReset::None, Phase::Fetching(position) | Phase::Validating(position)) => {
+                        homeless.push((key.clone(), position.offset));
+                        continue;
+                    }
+                    (reset, _) => partition.phase = Phase::Resetting(reset),
+                }
+            }
             match partition.phase {
                 Phase::Resetting(OffsetReset::None) | Phase::Standing(_) => continue,
                 Phase::Resetting(OffsetReset::Earliest) => {
@@ -254,7 +280,6 @@ impl Fetcher {
                 Phase::Fetching(position) => {
                     let feed = &partition.feed;
                     if !feed.paused.load(Ordering::Acquire) && feed.buffered.load(Ordering::Acquire) < full {
-                        let topic_id = metadata.topics.get(&key.0).map(|topic| topic.id).unwrap_or_default();
                         let wanted = Wanted {
                             topic_id,
                             offset: position.offset,
@@ -269,6 +294,10 @@ impl Fetcher {
         }
         if leaderless {
             self.cluster.request_refresh();
+        }
+        for (key, offset) in homeless {
+            self.report(&key, offset, FaultKind::NoPosition);
+            self.stand(&key);
         }
         for (leader, timestamps) in resets {
             self.ask_ends(leader, timestamps);
@@ -395,6 +424,8 @@ impl Fetcher {
             ErrorCode::NONE if offset >= 0 => {
                 if let Some(partition) = self.partitions.get_mut(&key) {
                     tracing::debug!(topic = %key.0, partition = key.1, offset, "no committed offset: starting by auto.offset.reset");
+                    // The log may begin, or end, below what was committed of it.
+                    partition.lease.rewind();
                     partition.phase = Phase::Fetching(Position { offset, epoch });
                     partition.backoff.reset();
                 }
@@ -434,6 +465,8 @@ impl Fetcher {
     fn truncated(&mut self, key: &Key, position: Position, end: Position) {
         self.report(key, position.offset, FaultKind::Truncated { position: position.offset, end: end.offset });
         if let Some(partition) = self.partitions.get_mut(key) {
+            // Commits go back with the log.
+            partition.lease.rewind();
             partition.phase = Phase::Fetching(end);
         }
     }
@@ -518,10 +551,11 @@ impl Fetcher {
         if too_large.is_none() {
             self.cluster.request_refresh();
         }
-        let only = asked.len() == 1;
         for (key, asked) in asked {
+            // Once may be garbage that looks like a size; twice, and alone, is a batch.
+            let alone = self.partitions.get(key).is_some_and(|partition| partition.alone);
             match too_large {
-                Some((size, limit)) if only => {
+                Some((size, limit)) if alone => {
                     self.report(key, asked.wanted.offset, FaultKind::BeyondBudget { size, limit });
                     self.stand(key);
                 }
@@ -558,10 +592,11 @@ impl Fetcher {
         let Some(partition) = self.partitions.get_mut(&key) else { return };
         partition.backoff.reset();
         partition.refusal_told = false;
+        // Whoever has nothing is not the one that is too large.
+        partition.alone = false;
         if fetched.records.is_empty() {
             return;
         }
-        partition.alone = false;
         // A small part of a large answer is copied out, so that it does not keep the whole answer in memory.
         let size = fetched.records.len();
         let (records, share) = if size * 2 < whole {

@@ -23,8 +23,15 @@ pub(super) struct Scene {
 impl Scene {
     /// So many nodes, and [`TOPIC`] with so many partitions.
     pub(super) async fn new(nodes: i32, partitions: i32) -> Result<Self> {
+        Self::with(nodes, partitions, |_| {}).await
+    }
+
+    /// The same, with a client that is set otherwise.
+    pub(super) async fn with(nodes: i32, partitions: i32, set: impl FnOnce(&mut ClusterConfig)) -> Result<Self> {
         let fake = FakeCluster::builder().nodes(nodes).topic(TOPIC, partitions).start().await?;
-        let client = Client::with_connector(ClusterConfig::new(fake.bootstrap()), Arc::new(fake.clone()));
+        let mut config = ClusterConfig::new(fake.bootstrap());
+        set(&mut config);
+        let client = Client::with_connector(config, Arc::new(fake.clone()));
         Ok(Self { fake, client })
     }
 
