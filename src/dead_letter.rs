@@ -144,7 +144,10 @@ impl DeadLetters {
                     if matches!(error.kind, ProduceErrorKind::UnknownTopic) {
                         self.topics.forget(&topic);
                     }
-                    error.to_string()
+                    match too_large_for(&error.kind) {
+                        Some(setting) => format!("{error}; it is written once {setting} allows for it"),
+                        None => error.to_string(),
+                    }
                 }
                 Err(Failure::NoTopic(reason)) => reason,
             };
@@ -247,6 +250,17 @@ impl<'a> Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The setting that refuses a letter of this size.
+fn too_large_for(error: &ProduceErrorKind) -> Option<&'static str> {
+    match error {
+        ProduceErrorKind::TooLarge { limit: Some(_), .. } => Some("max.request.size (kafka-producer)"),
+        ProduceErrorKind::TooLarge { limit: None, .. } => {
+            Some("max.message.bytes of the dead-letter topic (or the brokers' message.max.bytes)")
+        }
+        _ => None,
     }
 }
 

@@ -11,7 +11,9 @@ use futures_util::FutureExt as _;
 use protocol::{client::Client, cluster::ClusterConfig, consumer::ConsumerConfig, producer::Producer};
 use tokio_util::sync::CancellationToken;
 
-use super::{Budgets, Check, CloseProducer, Parts, audits::Audits, consumer, numbers::Memory, topics::KafkaTopics};
+use super::{
+    Budgets, Check, CloseProducer, Parts, audits::Audits, consumer, numbers::Memory, sources, topics::KafkaTopics,
+};
 use crate::{
     backend::{Backend, BackendCall as _},
     config::settings::{Connection, Settings},
@@ -108,7 +110,9 @@ pub(crate) fn compose(settings: &Settings, budgets: Budgets) -> Result<Parts<Pro
                 dead_letters: letters.as_ref().map(|letters| letters.metrics().clone()),
             }));
             parts.explanations.push(("reactive consumer", consumer::check(observer.clone())));
-            parts.consumer = Some(consumer::part(ReactiveParts {
+            let following =
+                sources::follow(settings.consumer.kafka.topics.clone(), client.cluster().metadata_changes());
+            let part = ReactiveParts {
                 consumer: client.consumer(consumer_config(settings), fetching),
                 backend,
                 dead_letters: letters,
@@ -117,7 +121,8 @@ pub(crate) fn compose(settings: &Settings, budgets: Budgets) -> Result<Parts<Pro
                 ask_health: settings.health.downstream_enabled,
                 observer,
                 stop: CancellationToken::new(),
-            }));
+            };
+            parts.consumer = Some(consumer::part(part, following));
         }
         parts.numbers.append(&mut audits.numbers);
         parts.writers = audits.writers;

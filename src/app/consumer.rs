@@ -17,14 +17,22 @@ use crate::{
     telemetry::samples::{Sample, Source},
 };
 
-/// The flow's task. It ends by `parts.stop`; cut, it abandons what is in flight.
-pub(crate) fn part<M: Membership>(parts: ReactiveParts<M>) -> Stoppable {
+/// The flow's task, and `beside` it for as long. It ends by `parts.stop`; cut, it abandons what is in flight.
+pub(crate) fn part<M: Membership>(
+    parts: ReactiveParts<M>,
+    beside: impl Future<Output = ()> + Send + 'static,
+) -> Stoppable {
     let (stop, cut) = (parts.stop.clone(), CancellationToken::new());
     let cut_short = cut.clone();
     let run = async move {
+        let beside = async {
+            beside.await;
+            std::future::pending::<std::convert::Infallible>().await
+        };
         tokio::select! {
             biased;
             ended = reactive::run(parts) => ended.map_err(|error| error.to_string()),
+            never = beside => match never {},
             () = cut_short.cancelled() => Err("what was in flight will be delivered again".to_owned()),
         }
     };
@@ -151,7 +159,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{reactive::PartitionStatus, record::TopicPartition};
+    use crate::{
+        reactive::{PartitionStatus, WaitsFor},
+        record::TopicPartition,
+    };
 
     fn partition(number: i32, state: PartitionState) -> PartitionStatus {
         PartitionStatus {
@@ -161,7 +172,9 @@ mod tests {
             committed: Some(4),
             high_watermark: Some(12),
             in_flight: 3,
+            oldest_unfinished: Some(5),
             oldest_unfinished_age: Some(Duration::from_millis(1500)),
+            waits_for: WaitsFor::Answer,
             state,
         }
     }

@@ -135,6 +135,29 @@ async fn a_letter_that_is_too_large_goes_without_its_stack_trace() {
     assert!(headers(&kafka.records()[0]).iter().all(|(name, _)| name != STACK_TRACE));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_letter_that_is_too_large_without_its_stack_trace_is_held_until_it_is_allowed() {
+    let kafka = Arc::new(MemoryKafka::with_topics(&[("t", 2), ("t.dlq", 2)]));
+    for limit in [Some(1), None, None, None] {
+        kafka.fail_next(ProduceErrorKind::TooLarge { size: 2, limit });
+    }
+    let letters = writer(&kafka, true);
+    let cause = Cause { stacktrace: Some("long".into()), ..cause("x") };
+    letters.write(record("t", 0), &cause, &lease()).await.expect("not lost");
+    assert_eq!(letters.metrics().failures.load(Ordering::Relaxed), 3, "the one with the stack trace is none");
+    let written = headers(&kafka.records()[0]);
+    assert!(written.contains(&(REASON.to_owned(), Some("x".to_owned()))), "{written:?}");
+    assert!(written.iter().all(|(name, _)| name != STACK_TRACE));
+}
+
+#[test]
+fn the_setting_that_refuses_a_large_letter_is_named() {
+    let too_large = |limit| too_large_for(&ProduceErrorKind::TooLarge { size: 2, limit });
+    assert!(too_large(Some(1)).is_some_and(|setting| setting.contains("max.request.size")));
+    assert!(too_large(None).is_some_and(|setting| setting.contains("max.message.bytes")));
+    assert_eq!(too_large_for(&ProduceErrorKind::UnknownTopic), None);
+}
+
 #[test]
 fn a_stack_trace_is_cut_between_characters() {
     assert_eq!(cut("aé", 2), "a");

@@ -8,7 +8,7 @@ use protocol::consumer::Lease;
 
 use super::{
     Shared,
-    observer::count,
+    observer::{Stage, count},
     settle::{Failure, Fate},
     work::{self, Entry},
 };
@@ -36,6 +36,9 @@ pub(super) async fn apply(
     if letters {
         write_letters(shared, lease, entries, &fates).await?;
     }
+    if shared.audit.is_some() {
+        shared.observer.stage(lease, Stage::Audit);
+    }
     let mut settled = Vec::with_capacity(entries.len());
     for (entry, fate) in entries.iter().zip(fates) {
         let ack = match &shared.audit {
@@ -51,6 +54,7 @@ pub(super) async fn apply(
         };
         settled.push((entry.offset, ack));
     }
+    shared.observer.stage(lease, Stage::Backend);
     if lease.is_lost() { Err(Unfinished) } else { Ok(settled) }
 }
 
@@ -99,6 +103,9 @@ async fn write_letters(shared: &Shared, lease: &Lease, entries: &[Entry], fates:
     let (failed, causes): (Vec<Entry>, Vec<Cause>) = failed.into_iter().unzip();
     let records = work::sources_of(lease, &failed);
     let mut writes = records.into_iter().zip(&causes).map(|(record, cause)| dead_letters.write(record, cause, lease));
+    if !failed.is_empty() {
+        shared.observer.stage(lease, Stage::DeadLetter);
+    }
     // The first goes alone: once its topic is known, those behind it are taken as they come, and so in the source's order.
     if let Some(first) = writes.next() {
         first.await.map_err(|_| Unfinished)?;

@@ -103,7 +103,7 @@ impl<C: Commit> Finisher<C> {
                 },
             }
             let finished = prefix.done().map(|(done, _)| done);
-            self.observer.progress(&lease, finished, prefix.unfinished(), prefix.oldest());
+            self.observer.progress(&lease, finished, prefix.unfinished(), prefix.oldest(), acks.len());
         }
     }
 

@@ -196,8 +196,7 @@ impl<S: Stream> Lane<S> {
     }
 
     fn push(&mut self, batch: Arc<dyn super::source::RecordBatch>) {
-        let high_watermark = batch.high_watermark();
-        self.shared.observer.update(&self.lease, |status| status.high_watermark = Some(high_watermark));
+        self.shared.observer.fetched(&self.lease, batch.next_offset(), batch.high_watermark());
         self.pending.push(batch);
     }
 

@@ -15,6 +15,7 @@ mod prefix;
 mod script;
 mod settle;
 mod source;
+mod stall;
 mod work;
 
 use std::{
@@ -35,10 +36,13 @@ use protocol::consumer::{Fault, FaultKind, Lease};
 use settle::Policy;
 pub(crate) use source::Membership;
 use source::{Change, Handover, Stream};
+#[cfg(test)]
+pub(crate) use stall::WaitsFor;
+use stall::{Report, Stalls};
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     task::JoinSet,
-    time::Instant,
+    time::{Instant, MissedTickBehavior},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -155,6 +159,8 @@ impl<M: Membership> Flow<M> {
         tokio::pin!(waiting);
         let mut ready = false;
         let mut closing = false;
+        let (mut stalls, mut looks) = (Stalls::default(), tokio::time::interval(stall::LOOK));
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut outcome = Ok(());
         loop {
             let deadline = self.handovers.iter().map(|handover| handover.deadline).min();
@@ -180,6 +186,7 @@ impl<M: Membership> Flow<M> {
                 },
                 () = sleep_until(deadline) => self.release_expired(),
                 () = &mut waiting, if !ready => ready = true,
+                now = looks.tick() => stalls.look(&self.shared.observer.status(), now).iter().for_each(Report::log),
             }
         }
         // The group was left: whatever is still running has lost its lease, or loses it now.

@@ -15,7 +15,10 @@ use std::{
 use protocol::consumer::Lease;
 use tokio::time::Instant;
 
-use super::gate::{BackendState, Gate};
+use super::{
+    gate::{BackendState, Gate},
+    stall::WaitsFor,
+};
 use crate::record::TopicPartition;
 
 /// Counters since the start, and one gauge.
@@ -81,7 +84,10 @@ pub(crate) struct PartitionStatus {
     pub(crate) high_watermark: Option<i64>,
     /// Records that were taken and are not finished.
     pub(crate) in_flight: usize,
+    pub(crate) oldest_unfinished: Option<i64>,
     pub(crate) oldest_unfinished_age: Option<Duration>,
+    /// What its oldest unfinished record waits for; where there is none, its next.
+    pub(crate) waits_for: WaitsFor,
     pub(crate) state: PartitionState,
 }
 
@@ -113,7 +119,37 @@ struct Board {
 struct Row {
     lease: Lease,
     status: PartitionStatus,
-    oldest: Option<Instant>,
+    oldest: Option<(i64, Instant)>,
+    /// Audit entries that are not acknowledged. Their records are older than those that are with the backend.
+    auditing: usize,
+    stage: Stage,
+    /// The end of what was fetched.
+    fetched: Option<i64>,
+}
+
+/// Where dispatch is with the records it took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    Backend,
+    DeadLetter,
+    Audit,
+}
+
+impl Row {
+    fn waits_for(&self, backend: &BackendState) -> WaitsFor {
+        let away = !matches!(backend, BackendState::Up);
+        match (self.oldest, self.stage) {
+            _ if matches!(self.status.state, PartitionState::Standing { .. }) => WaitsFor::Record,
+            (Some(_), _) if self.auditing > 0 => WaitsFor::Audit,
+            (Some(_), Stage::Audit) => WaitsFor::Audit,
+            (Some(_), Stage::DeadLetter) => WaitsFor::DeadLetter,
+            (None, _) if self.status.position >= self.fetched => WaitsFor::Records,
+            _ if self.lease.is_suspect() => WaitsFor::Membership,
+            _ if away => WaitsFor::Backend,
+            (Some(_), Stage::Backend) => WaitsFor::Answer,
+            (None, _) => WaitsFor::Turn,
+        }
+    }
 }
 
 impl Observer {
@@ -122,10 +158,13 @@ impl Observer {
         let backend = self.gate.get().map_or_else(|| BackendState::Waiting { why: String::new() }, |gate| gate.state());
         let board = self.board();
         let partitions = board.partitions.values().map(|row| PartitionStatus {
-            oldest_unfinished_age: row.oldest.map(|since| now.saturating_duration_since(since)),
+            oldest_unfinished: row.oldest.map(|(offset, _)| offset),
+            oldest_unfinished_age: row.oldest.map(|(_, since)| now.saturating_duration_since(since)),
+            waits_for: row.waits_for(&backend),
             ..row.status.clone()
         });
-        Status { backend, fault: board.fault.clone(), partitions: partitions.collect() }
+        let partitions = partitions.collect();
+        Status { backend, fault: board.fault.clone(), partitions }
     }
 
     pub(super) fn watch_gate(&self, gate: std::sync::Arc<Gate>) {
@@ -146,10 +185,14 @@ impl Observer {
             committed: None,
             high_watermark: None,
             in_flight: 0,
+            oldest_unfinished: None,
             oldest_unfinished_age: None,
+            waits_for: WaitsFor::Records,
             state,
         };
-        self.board().partitions.insert(partition, Row { lease: lease.clone(), status, oldest: None });
+        let (lease, stage) = (lease.clone(), Stage::Backend);
+        let row = Row { lease, status, oldest: None, auditing: 0, stage, fetched: None };
+        self.board().partitions.insert(partition, row);
     }
 
     /// Does nothing if the partition was assigned anew meanwhile.
@@ -161,16 +204,39 @@ impl Observer {
     }
 
     pub(super) fn update(&self, lease: &Lease, change: impl FnOnce(&mut PartitionStatus)) {
-        if let Some(row) = self.board().partitions.get_mut(&name(lease)).filter(|row| row.lease.same(lease)) {
-            change(&mut row.status);
-        }
+        self.with_row(lease, |row| change(&mut row.status));
     }
 
-    pub(super) fn progress(&self, lease: &Lease, finished: Option<i64>, in_flight: usize, oldest: Option<Instant>) {
-        if let Some(row) = self.board().partitions.get_mut(&name(lease)).filter(|row| row.lease.same(lease)) {
+    pub(super) fn progress(
+        &self,
+        lease: &Lease,
+        finished: Option<i64>,
+        in_flight: usize,
+        oldest: Option<(i64, Instant)>,
+        auditing: usize,
+    ) {
+        self.with_row(lease, |row| {
             row.status.finished = finished;
             row.status.in_flight = in_flight;
             row.oldest = oldest;
+            row.auditing = auditing;
+        });
+    }
+
+    pub(super) fn stage(&self, lease: &Lease, stage: Stage) {
+        self.with_row(lease, |row| row.stage = stage);
+    }
+
+    pub(super) fn fetched(&self, lease: &Lease, next_offset: i64, high_watermark: i64) {
+        self.with_row(lease, |row| {
+            row.fetched = Some(next_offset);
+            row.status.high_watermark = Some(high_watermark);
+        });
+    }
+
+    fn with_row(&self, lease: &Lease, change: impl FnOnce(&mut Row)) {
+        if let Some(row) = self.board().partitions.get_mut(&name(lease)).filter(|row| row.lease.same(lease)) {
+            change(row);
         }
     }
 

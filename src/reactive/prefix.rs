@@ -60,9 +60,9 @@ impl Prefix {
         self.unfinished
     }
 
-    /// Since when the oldest unfinished record is being processed.
-    pub(crate) fn oldest(&self) -> Option<Instant> {
-        self.open.front().map(|open| open.since)
+    /// The oldest unfinished record, and since when it is being processed.
+    pub(crate) fn oldest(&self) -> Option<(i64, Instant)> {
+        self.open.front().map(|open| (open.offset, open.since))
     }
 
     fn advance(&mut self) {

@@ -274,14 +274,13 @@ impl Membership for TestMember {
         let mut closed = self.closed.subscribe();
         loop {
             if *closed.borrow_and_update() && self.changes.is_empty() {
-                let mut released = self.closing.lock().expect("no panic while it was held").take()?;
-                let result = tokio::select! {
+                // Not taken out: this may be dropped while it waits.
+                let released = self.closing.get_mut().expect("no panic while it was held").as_mut()?;
+                return tokio::select! {
                     biased;
                     change = self.changes.recv() => change,
-                    _ = &mut released => return None,
+                    _ = released => None,
                 };
-                *self.closing.lock().expect("no panic while it was held") = Some(released);
-                return result;
             }
             tokio::select! {
                 biased;

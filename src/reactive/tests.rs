@@ -2,6 +2,7 @@
 
 mod dispatch;
 mod leases;
+mod stalls;
 
 use std::sync::atomic::Ordering;
 
