@@ -80,10 +80,7 @@ impl Footprint {
         until_ready(&mut sidecar, port)?;
         std::thread::sleep(Duration::from_secs(self.idle_seconds));
         ensure!(sidecar.ended()?.is_none(), "the sidecar ended");
-        let status = std::fs::read_to_string(format!("/proc/{}/status", sidecar.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-        let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
-        Ok(kib * 1024.0)
+        Ok(sidecar.status_kib("VmRSS")? as f64 * 1024.0)
     }
 }
 

@@ -3,6 +3,7 @@
 //! The parent starts the broker and alternates the sides; each measurement runs in a child process of its own (this binary
 //! again), so that CPU time and memory belong to one side. What is measured stands in `README.md`.
 
+mod backlog;
 mod child;
 mod consume;
 mod footprint;
@@ -48,6 +49,8 @@ enum Command {
     },
     /// From the producer's send to the sidecar's call of the backend, at a steady rate
     Reactive(reactive::Reactive),
+    /// Memory and rate of the sidecar with a backlog behind a backend that hangs, then answers
+    Backlog(backlog::Backlog),
     /// Resident set at rest, and the time from the start until it is ready
     Footprint(footprint::Footprint),
     /// Starts a broker, prints its address, and keeps it until standard input ends
@@ -62,6 +65,7 @@ fn main() -> Result<()> {
         Command::Consume(settings) => consume::compare(&settings),
         Command::Latency { settings, pace } => latency::compare(&settings, pace),
         Command::Reactive(reactive) => reactive.run(),
+        Command::Backlog(backlog) => backlog.run(),
         Command::Footprint(footprint) => footprint.run(),
         Command::Broker => kafka::keep(),
         Command::Child { job } => child::run(&job),

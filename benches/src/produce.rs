@@ -110,7 +110,13 @@ async fn ours(job: &Job, records: &Records) -> Result<Measured> {
     Ok(measured)
 }
 
-async fn send_ours(producer: &Producer, topic: &Arc<str>, records: &Records, range: Range<usize>) -> Result<u64> {
+/// Sends those records and looks at every outcome; returns the bytes of their keys and values.
+pub(crate) async fn send_ours(
+    producer: &Producer,
+    topic: &Arc<str>,
+    records: &Records,
+    range: Range<usize>,
+) -> Result<u64> {
     let mut open: VecDeque<Delivery> = VecDeque::new();
     let mut bytes = 0;
     for index in range {

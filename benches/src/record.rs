@@ -32,13 +32,43 @@ fn value(number: u64, bytes: usize) -> Vec<u8> {
         state ^= state << 17;
         state
     };
-    let mut text = String::with_capacity(bytes + 64);
+    let mut text = String::with_capacity(bytes + 128);
     text.push('{');
-    while text.len() < bytes {
+    loop {
         let (order, cents, day) = (next() % 1_000_000, next() % 100_000, next() % 28 + 1);
-        text += &format!("\"order\":{order},\"total\":{cents},\"at\":\"2026-11-{day:02}\",\"state\":\"open\",");
+        let part = format!("\"order\":{order},\"total\":{cents},\"at\":\"2026-11-{day:02}\",\"state\":\"open\",");
+        if text.len() + part.len() + "\"note\":\"\"}".len() > bytes {
+            break;
+        }
+        text += &part;
     }
-    text.truncate(bytes - 1);
-    text.push('}');
+    text += "\"note\":\"";
+    while text.len() + "\"}".len() < bytes {
+        text += &(next() % 10).to_string();
+    }
+    text += "\"}";
+    // Shorter than a note: no JSON then.
+    text.truncate(bytes);
     text.into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_json_of_just_so_many_bytes() {
+        for bytes in [11, 12, 99, 100, 1024] {
+            for number in 0..100 {
+                let value = value(number, bytes);
+                assert_eq!(value.len(), bytes);
+                assert!(
+                    serde_json::from_slice::<serde_json::Value>(&value).is_ok(),
+                    "{}",
+                    String::from_utf8_lossy(&value)
+                );
+            }
+        }
+        assert_eq!(value(0, 3).len(), 3);
+    }
 }

@@ -2,10 +2,15 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 use crate::kafka;
 
@@ -31,12 +36,36 @@ impl Sidecar {
         Ok(Self(command.spawn().context("starting the sidecar")?))
     }
 
-    pub(crate) fn id(&self) -> u32 {
-        self.0.id()
+    /// A field of `/proc/PID/status` that is in kB.
+    pub(crate) fn status_kib(&self, field: &str) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id()))?;
+        let mut fields = status.lines().filter_map(|line| line.split_once(':'));
+        let (_, value) = fields.find(|(name, _)| *name == field).with_context(|| format!("no {field}"))?;
+        Ok(value.trim().trim_end_matches("kB").trim().parse()?)
+    }
+
+    /// User and system time of all its threads, to a hundredth of a second.
+    pub(crate) fn cpu(&self) -> Result<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id()))?;
+        // The name before may hold spaces, but ends with the last bracket.
+        let (_, fields) = stat.rsplit_once(')').context("no name in stat")?;
+        let mut ticks = 0;
+        // utime and stime are fields 14 and 15; the first after the name is field 3.
+        for field in fields.split_whitespace().skip(11).take(2) {
+            ticks += field.parse::<u64>()?;
+        }
+        // To user space a tick is 10 ms on every architecture that there is a binary for.
+        Ok(Duration::from_millis(ticks * 10))
+    }
+
+    /// Asks it to end and waits until it has.
+    pub(crate) fn terminate(mut self) -> Result<ExitStatus> {
+        kill(Pid::from_raw(self.0.id().try_into()?), Signal::SIGTERM)?;
+        Ok(self.0.wait()?)
     }
 
     /// None while it runs.
-    pub(crate) fn ended(&mut self) -> Result<Option<std::process::ExitStatus>> {
+    pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
         Ok(self.0.try_wait()?)
     }
 }
