@@ -3,6 +3,7 @@
 //! Idempotent with acks=all by default. It does not know topics' schemas or who sends; [`Producer`] is its main type.
 
 mod accumulator;
+mod answers;
 mod completion;
 mod partitioner;
 mod sender;

@@ -14,27 +14,23 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use kafka_protocol::messages::{
-    ApiKey, InitProducerIdRequest, ProduceRequest, ProducerId, produce_response::PartitionProduceResponse,
-};
+use kafka_protocol::messages::{ApiKey, InitProducerIdRequest, ProducerId, produce_response::PartitionProduceResponse};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Acks, Outcome, ProduceErrorKind,
     accumulator::{Batch, Indexes, Key, Place, Shared, failure},
+    answers::{self, Answers},
     completion::Written,
     verdict::{Case, Verdict, verdict},
 };
 use crate::{
-    cluster::{Backoff, Broker, Call, Cluster, NodeId, Purpose},
+    cluster::{Backoff, Call, Cluster, NodeId, Purpose},
     connection::{BoxFuture, RequestError},
     error_code::ErrorCode,
-    message::{self, ProduceTopic, RawProduce},
+    message::{ProduceTopic, RawProduce},
 };
-
-/// Topics travel by id from this version on.
-const BY_TOPIC_ID: i16 = 13;
 
 /// One partition's way to its leader.
 struct Lane {
@@ -70,8 +66,6 @@ impl Lane {
         self.queue.insert(place, batch);
     }
 }
-
-type Answers = BTreeMap<Key, PartitionProduceResponse>;
 
 enum Done {
     ProducerId(Result<(i64, i16), String>),
@@ -324,7 +318,7 @@ impl Sender {
         self.requests.push(Box::pin(async move {
             let answer = match raw.await {
                 Ok((_, None)) => Ok(None),
-                Ok((connection, Some(answer))) => read(&cluster, &connection, answer, &names).map(Some),
+                Ok((connection, Some(answer))) => answers::read(&cluster, &connection, answer, &names).map(Some),
                 Err(error) => Err(error),
             };
             Done::Produced { node: leader, sent, answer }
@@ -573,39 +567,6 @@ fn fail(shared: &Shared, key: &Key, batch: &Batch, outcome: Outcome, kind: Produ
     if batch.completion.is_done() {
         shared.finished(batch.number);
     }
-}
-
-fn read(
-    cluster: &Cluster,
-    connection: &crate::connection::Connection,
-    answer: crate::connection::Answer,
-    names: &[(uuid::Uuid, Arc<str>)],
-) -> Result<Answers, RequestError> {
-    let version = answer.version;
-    let response = message::decode_response::<ProduceRequest>(version, answer.body)
-        .map_err(|error| RequestError::undecodable(connection.address(), error))?;
-    connection.throttle(response.throttle_time_ms);
-    let mut answers = Answers::new();
-    for topic in response.responses {
-        let found = names.iter().find(|(id, name)| {
-            if version >= BY_TOPIC_ID { *id == topic.topic_id } else { **name == *topic.name.as_str() }
-        });
-        let Some((_, name)) = found else { continue };
-        for partition in topic.partition_responses {
-            let leader = &partition.current_leader;
-            if leader.leader_id.0 >= 0 {
-                let endpoint = response.node_endpoints.iter().find(|endpoint| endpoint.node_id == leader.leader_id);
-                let endpoint = endpoint.and_then(|endpoint| {
-                    let port = u16::try_from(endpoint.port).ok()?;
-                    Some((endpoint.node_id.0, Broker { host: endpoint.host.as_str().into(), port, rack: None }))
-                });
-                let (node, epoch) = (leader.leader_id.0, leader.leader_epoch);
-                cluster.apply_leader_hint(name, partition.index, node, epoch, endpoint);
-            }
-            answers.insert((name.clone(), partition.index), partition);
-        }
-    }
-    Ok(answers)
 }
 
 #[cfg(test)]
