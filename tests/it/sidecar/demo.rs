@@ -33,7 +33,7 @@ fn the_demo_counts_nothing_lost_skipped_or_reordered_and_exits_0() -> Result<()>
         Ok(numbers.split_whitespace().next().context("a number")?.parse()?)
     };
     let (produced, delivered) = (count("produced")?, count("delivered")?);
-    assert!(produced > 500 && delivered + 1 == produced, "{text}");
+    assert!(produced > 400 && delivered + 1 == produced, "{text}");
     assert_eq!(count("audited")?, 2 * produced, "{text}");
     assert!(count("redelivered")? > 0 && count("dead-lettered")? > 10, "{text}");
     for row in ["lost", "skipped", "out of order", "left behind"] {
