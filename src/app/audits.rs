@@ -90,7 +90,12 @@ impl Source for Numbers {
                 "Writes that failed and were tried again",
                 number(&metrics.failures),
             );
-            out.extend([pending, written, failures].map(|sample| sample.label("target", target.clone())));
+            let restarts = Sample::counter(
+                "audit_writer_restarts",
+                "Crashes of the writer, after which it went on with what was not durable yet",
+                number(&metrics.restarts),
+            );
+            out.extend([pending, written, failures, restarts].map(|sample| sample.label("target", target.clone())));
         }
     }
 }
@@ -122,6 +127,6 @@ mod tests {
         assert_eq!(audits.writers.len(), 2);
         let mut samples = Vec::new();
         audits.numbers[0].samples(&mut samples);
-        assert_eq!(samples.len(), 6);
+        assert_eq!(samples.len(), 8);
     }
 }

@@ -12,7 +12,12 @@ use protocol::{client::Client, cluster::ClusterConfig, consumer::ConsumerConfig,
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Budgets, Check, CloseProducer, Parts, audits::Audits, consumer, numbers::Memory, sources, topics::KafkaTopics,
+    Budgets, Check, CloseProducer, Parts,
+    audits::Audits,
+    consumer,
+    numbers::{KafkaClients, Memory},
+    sources,
+    topics::KafkaTopics,
 };
 use crate::{
     backend::{Backend, BackendCall as _},
@@ -40,17 +45,33 @@ const CLIENT_CLOSE: Duration = Duration::from_millis(500);
 
 /// Clients by the settings that made them, so that parts with equal settings share sockets and metadata.
 #[derive(Default)]
-pub(crate) struct Clients(Vec<(String, Client)>);
+pub(crate) struct Clients(Vec<OneClient>);
+
+struct OneClient {
+    /// The part that asked for it first.
+    name: &'static str,
+    settings: String,
+    client: Client,
+}
 
 impl Clients {
-    pub(crate) fn get(&mut self, connection: &Connection, fetching_bytes: usize) -> Result<Client, ComposeError> {
+    pub(crate) fn get(
+        &mut self,
+        name: &'static str,
+        connection: &Connection,
+        fetching_bytes: usize,
+    ) -> Result<Client, ComposeError> {
         let settings = format!("{connection:?}");
-        if let Some((_, client)) = self.0.iter().find(|(known, _)| *known == settings) {
-            return Ok(client.clone());
+        if let Some(known) = self.0.iter().find(|known| known.settings == settings) {
+            return Ok(known.client.clone());
         }
         let client = Client::new(cluster_config(connection, fetching_bytes)?);
-        self.0.push((settings, client.clone()));
+        self.0.push(OneClient { name, settings, client: client.clone() });
         Ok(client)
+    }
+
+    fn numbers(&self) -> KafkaClients {
+        KafkaClients(self.0.iter().map(|one| (one.name, one.client.cluster().counters().clone())).collect())
     }
 }
 
@@ -89,7 +110,7 @@ pub(crate) fn compose(settings: &Settings, budgets: Budgets) -> Result<Parts<Pro
     // Dead letters and audit have their producer whether or not callers may produce.
     let mut producer = None;
     if settings.parts.producer || settings.parts.reactive {
-        let client = clients.get(&settings.producer.connection, fetching.limit())?;
+        let client = clients.get("producer", &settings.producer.connection, fetching.limit())?;
         let started = client.producer(settings.producer.kafka.clone(), producing).map_err(ComposeError::Producer)?;
         let (sink, topics) = (Arc::new(started.clone()), Arc::new(KafkaTopics(client)));
         let create_topics = settings.consumer.dead_letter.create_topic;
@@ -99,7 +120,7 @@ pub(crate) fn compose(settings: &Settings, budgets: Budgets) -> Result<Parts<Pro
             parts.produce_audit = audits.get(&settings.producer.audit)?;
         }
         if let (true, Some(backend)) = (settings.parts.reactive, backend) {
-            let client = clients.get(&settings.consumer.connection, fetching.limit())?;
+            let client = clients.get("consumer", &settings.consumer.connection, fetching.limit())?;
             let letters = settings.consumer.dead_letter.enabled.then(|| {
                 let group = &settings.consumer.kafka.group_id;
                 Arc::new(DeadLetters::new(sink, topics, &settings.consumer.dead_letter, group))
@@ -128,6 +149,7 @@ pub(crate) fn compose(settings: &Settings, budgets: Budgets) -> Result<Parts<Pro
         parts.writers = audits.writers;
         producer = Some(started);
     }
+    parts.numbers.push(Arc::new(clients.numbers()));
     parts.close_producer = Some(close(producer, clients));
     Ok(parts)
 }
@@ -151,16 +173,16 @@ fn asked(settings: &Settings, clients: &mut Clients, fetching_bytes: usize) -> R
     let Settings { parts, producer, consumer, admin, .. } = settings;
     // The reactive consumer's dead letters and audit use the producer.
     let used = [
-        (parts.producer || parts.reactive).then_some(&producer.connection),
-        parts.reactive.then_some(&consumer.connection),
-        (parts.admin || !(parts.producer || parts.reactive)).then_some(&admin.connection),
+        (parts.producer || parts.reactive).then_some(("producer", &producer.connection)),
+        parts.reactive.then_some(("consumer", &consumer.connection)),
+        (parts.admin || !(parts.producer || parts.reactive)).then_some(("admin", &admin.connection)),
     ];
     let mut known: Vec<&[String]> = Vec::new();
     let mut asked = Vec::new();
-    for connection in used.into_iter().flatten() {
+    for (name, connection) in used.into_iter().flatten() {
         if !known.contains(&connection.bootstrap_servers.as_slice()) {
             known.push(&connection.bootstrap_servers);
-            asked.push(clients.get(connection, fetching_bytes)?);
+            asked.push(clients.get(name, connection, fetching_bytes)?);
         }
     }
     Ok(asked)
@@ -200,7 +222,7 @@ fn close(producer: Option<Producer>, clients: Clients) -> CloseProducer {
                 Some(producer) => producer.close(timeout).await,
                 None => 0,
             };
-            for (_, client) in clients.0 {
+            for OneClient { client, .. } in clients.0 {
                 let rest = deadline.saturating_duration_since(Instant::now()).min(CLIENT_CLOSE);
                 if !client.close(rest).await {
                     tracing::debug!("tasks of a Kafka client were still running at the end");

@@ -1,8 +1,11 @@
-//! What the process as a whole shows in its metrics: whether it is ready, which parts work, and its byte budgets.
+//! What the process as a whole shows in its metrics: whether it is ready, which parts work, its byte budgets, and what its Kafka
+//! clients have asked of the brokers.
 //!
-//! Parts count for themselves elsewhere. [`Readiness`] and [`Memory`] are its types.
+//! Parts count for themselves elsewhere. [`Readiness`], [`Memory`] and [`KafkaClients`] are its types.
 
-use protocol::budget::Budget;
+use std::sync::Arc;
+
+use protocol::{budget::Budget, connection::Counters};
 
 use crate::{
     health::{Health, Word},
@@ -35,6 +38,45 @@ impl Source for Memory {
             let limit =
                 Sample::gauge("sidecar_memory_budget_bytes", "The most bytes to be held", budget.limit() as f64);
             out.extend([used, limit].map(|sample| sample.label("share", *share)));
+        }
+    }
+}
+
+/// The Kafka clients of the process, by the part that each was opened for; parts with equal settings share one.
+pub(crate) struct KafkaClients(pub(crate) Vec<(&'static str, Arc<Counters>)>);
+
+impl Source for KafkaClients {
+    fn samples(&self, out: &mut Vec<Sample>) {
+        for (client, counters) in &self.0 {
+            for (api, requests) in counters.requests() {
+                let by_outcome =
+                    [("answered", requests.answered), ("not_sent", requests.not_sent), ("unknown", requests.unknown)];
+                let counted = by_outcome.map(|(outcome, count)| {
+                    let help = "Requests to brokers, by what became of them";
+                    Sample::counter("kafka_client_requests", help, count as f64).label("outcome", outcome)
+                });
+                let help = "Time until answered requests had their answers, waiting of the broker included";
+                let time = Sample::counter("kafka_client_request_seconds", help, requests.time.as_secs_f64());
+                let samples = counted.into_iter().chain([time]);
+                out.extend(samples.map(|sample| sample.label("api", api).label("client", *client)));
+            }
+            for (node, sockets) in counters.brokers() {
+                let broker = if node < 0 { "bootstrap".to_owned() } else { node.to_string() };
+                let counter = |name, help, value: u64| Sample::counter(name, help, value as f64);
+                let samples = [
+                    Sample::gauge("kafka_client_connections", "Open connections to brokers", sockets.open as f64),
+                    counter("kafka_client_connections_opened", "Connections opened", sockets.opened),
+                    counter("kafka_client_connection_failures", "Connections that could not be opened", sockets.failed),
+                    counter("kafka_client_sent_bytes", "Bytes written to brokers", sockets.sent_bytes),
+                    counter("kafka_client_received_bytes", "Bytes read from brokers", sockets.received_bytes),
+                    Sample::counter(
+                        "kafka_client_throttle_seconds",
+                        "Time for which brokers asked us not to write (quotas)",
+                        sockets.throttled.as_secs_f64(),
+                    ),
+                ];
+                out.extend(samples.map(|sample| sample.label("broker", broker.clone()).label("client", *client)));
+            }
         }
     }
 }
@@ -72,5 +114,33 @@ mod tests {
             found,
             [format!("sidecar_memory_used_bytes {share} 30"), format!("sidecar_memory_budget_bytes {share} 100")]
         );
+    }
+
+    #[tokio::test]
+    async fn a_client_s_requests_and_sockets_are_told_by_api_and_broker() {
+        let fake = fake_broker::FakeCluster::builder().nodes(1).start().await.expect("in memory");
+        let config = protocol::cluster::ClusterConfig::new(fake.bootstrap());
+        let client = protocol::client::Client::with_connector(config, Arc::new(fake.clone()));
+        client.cluster().refresh().await;
+        let found = lines(&KafkaClients(vec![("producer", client.cluster().counters().clone())]));
+        let has = |start: &str| assert!(found.iter().any(|line| line.starts_with(start)), "{start} {found:#?}");
+        for outcome in ["answered", "not_sent", "unknown"] {
+            has(&format!(
+                "kafka_client_requests [(\"outcome\", \"{outcome}\"), (\"api\", \"Metadata\"), (\"client\", \"producer\")] "
+            ));
+        }
+        has("kafka_client_request_seconds [(\"api\", \"Metadata\"), (\"client\", \"producer\")] ");
+        let bootstrap = "[(\"broker\", \"bootstrap\"), (\"client\", \"producer\")]";
+        for (name, value) in [
+            ("connections", ""),
+            ("connections_opened", "1"),
+            ("connection_failures", "0"),
+            ("sent_bytes", ""),
+            ("received_bytes", ""),
+            ("throttle_seconds", "0"),
+        ] {
+            has(&format!("kafka_client_{name} {bootstrap} {value}"));
+        }
+        client.close(Duration::from_secs(10)).await;
     }
 }

@@ -5,10 +5,11 @@
 
 mod entry;
 mod file;
+mod lines;
 mod topic;
 
 use std::{
-    collections::VecDeque,
+    any::Any,
     future::Future,
     path::PathBuf,
     pin::Pin,
@@ -22,6 +23,7 @@ use std::{
 
 pub(crate) use entry::{AuditEntry, AuditType};
 use file::RollingFile;
+use lines::write_lines;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use topic::TopicWriter;
@@ -33,8 +35,6 @@ use crate::{
 
 /// Entries that wait for the writer; a caller beyond that waits.
 const QUEUE: usize = 1024;
-/// Lines written to the file in one go.
-const LINES_AT_ONCE: usize = 256;
 /// The first delay before a failed write is tried again; doubles up to [`RETRY_DELAY_MAX`].
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(2);
@@ -54,6 +54,8 @@ pub(crate) struct AuditMetrics {
     pub(crate) written: AtomicU64,
     /// Writes that failed and were tried again.
     pub(crate) failures: AtomicU64,
+    /// Those of them that crashed.
+    pub(crate) restarts: AtomicU64,
 }
 
 /// Takes entries. Cheap to clone; when the last clone is dropped the writer drains its queue and ends.
@@ -149,7 +151,10 @@ impl AuditWriter {
         let writing = async {
             match target {
                 Target::Topic(writer) => writer.run(queue, &service_id, &metrics).await,
-                Target::File(file) => write_lines(file, queue, &service_id, &metrics).await,
+                Target::File(mut file) => {
+                    let path = file.path().display().to_string();
+                    write_lines(&path, move |lines| file.append(lines), queue, &service_id, &metrics).await;
+                }
             }
         };
         tokio::select! {
@@ -168,37 +173,11 @@ fn acknowledge(metrics: &AuditMetrics, written: oneshot::Sender<()>) {
     let _ = written.send(());
 }
 
-async fn write_lines(file: RollingFile, mut queue: mpsc::Receiver<Item>, service_id: &str, metrics: &AuditMetrics) {
-    let mut file = file;
-    let mut items = Vec::with_capacity(LINES_AT_ONCE);
-    while queue.recv_many(&mut items, LINES_AT_ONCE).await > 0 {
-        let mut lines: VecDeque<Vec<u8>> = items.iter().map(|item| item.entry.line(service_id)).collect();
-        let mut delay = RETRY_DELAY;
-        loop {
-            let writing = tokio::task::spawn_blocking(move || {
-                let written = file.append(&mut lines);
-                (file, lines, written)
-            });
-            let written;
-            (file, lines, written) = match writing.await {
-                Ok(back) => back,
-                // The runtime is shutting down: what is left is counted by the caller.
-                Err(_) => return,
-            };
-            let Err(error) = written else { break };
-            metrics.failures.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(
-                file = %file.path().display(), error = %error, waiting = metrics.pending.load(Ordering::Relaxed),
-                "audit entries cannot be written and are tried again; callers slow down \
-                 (settings: auditFile, auditTarget, auditEnabled)"
-            );
-            tokio::time::sleep(delay).await;
-            delay = (delay * 2).min(RETRY_DELAY_MAX);
-        }
-        for item in items.drain(..) {
-            acknowledge(metrics, item.written);
-        }
-    }
+/// A write that panicked: the writer goes on with everything that is not durable yet, this entry included. Returns what to say.
+fn crashed(metrics: &AuditMetrics, panic: &(dyn Any + Send)) -> String {
+    metrics.restarts.fetch_add(1, Ordering::Relaxed);
+    let words = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("the writer crashed: {}", words.unwrap_or("no reason given"))
 }
 
 #[cfg(test)]

@@ -112,3 +112,55 @@ async fn a_file_has_one_line_per_entry_when_the_handles_are_gone() {
         assert!(line.contains(&format!(r#""offset":{offset},"#)) && line.contains(r#""key":null"#), "{line}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_writer_that_crashes_goes_on_and_no_entry_is_lost_or_holds_another() {
+    let kafka = Arc::new(MemoryKafka::with_topics(&[("audit", 1)]));
+    kafka.crash_next(7);
+    let (audit, writer) = to_topic(&kafka);
+    let metrics = audit.metrics().clone();
+    let task = tokio::spawn(writer.run(CancellationToken::new()));
+    let mut acks = Vec::new();
+    for offset in 0..700 {
+        acks.push(audit.record(entry(offset)).await.expect("room"));
+    }
+    drop(audit);
+    for ack in acks {
+        assert_eq!(ack.await, Ok(()));
+    }
+    assert_eq!(task.await.expect("no panic"), 0);
+    let keys: std::collections::BTreeSet<_> = kafka.records().into_iter().map(|record| record.key).collect();
+    assert_eq!((keys.len(), kafka.records().len()), (700, 700));
+    assert_eq!(metrics.restarts.load(Ordering::Relaxed), 7);
+    assert_eq!(metrics.pending.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_crash_a_file_gets_the_lines_that_it_does_not_have_yet() {
+    let (sender, queue) = mpsc::channel(QUEUE);
+    let metrics = Arc::<AuditMetrics>::default();
+    let audit = Audit { queue: sender, metrics: metrics.clone() };
+    for offset in 0..600 {
+        audit.record(entry(offset)).await.expect("room");
+    }
+    let mut ack = audit.record(entry(600)).await.expect("room");
+    drop(audit);
+    let written = Arc::<std::sync::Mutex<Vec<Vec<u8>>>>::default();
+    let into = written.clone();
+    let mut calls = 0;
+    let append = move |lines: &mut std::collections::VecDeque<Vec<u8>>| {
+        calls += 1;
+        let take = if calls == 2 { 100 } else { lines.len() };
+        into.lock().expect("whole").extend(lines.drain(..take));
+        assert!(calls != 2, "after {take} lines");
+        Ok(())
+    };
+    write_lines("memory", append, queue, "s", &metrics).await;
+    assert_eq!((&mut ack).await, Ok(()));
+    let written = written.lock().expect("whole");
+    assert_eq!(written.len(), 601);
+    for (offset, line) in written.iter().enumerate() {
+        assert!(String::from_utf8_lossy(line).contains(&format!(r#""offset":{offset},"#)), "{offset}");
+    }
+    assert_eq!((metrics.restarts.load(Ordering::Relaxed), metrics.failures.load(Ordering::Relaxed)), (1, 1));
+}

@@ -2,17 +2,20 @@
 //!
 //! It knows nothing of files. [`TopicWriter`] is its main type.
 
-use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+};
 
 use bytes::Bytes;
-use futures_util::{StreamExt, stream::FuturesUnordered};
+use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use protocol::producer::{ProduceErrorKind, ProduceRecord};
 use tokio::{
     sync::mpsc,
     time::{Duration, Instant},
 };
 
-use super::{AuditMetrics, Item, RETRY_DELAY, RETRY_DELAY_MAX, acknowledge};
+use super::{AuditMetrics, Item, RETRY_DELAY, RETRY_DELAY_MAX, acknowledge, crashed};
 use crate::record::{
     sink::{RecordSink, Topics},
     target_topics::{Partitions, TargetTopics},
@@ -62,7 +65,14 @@ impl TopicWriter {
             timestamp: None,
         };
         let mut delay = RETRY_DELAY;
-        while let Err(reason) = self.try_once(record.clone()).await {
+        loop {
+            // A crash costs its own entry another try, and no other entry anything.
+            let tried = AssertUnwindSafe(self.try_once(record.clone())).catch_unwind().await;
+            let reason = match tried {
+                Ok(Ok(())) => break,
+                Ok(Err(reason)) => reason,
+                Err(crash) => crashed(metrics, &*crash),
+            };
             metrics.failures.fetch_add(1, Ordering::Relaxed);
             self.log(&reason, metrics);
             tokio::time::sleep(delay).await;

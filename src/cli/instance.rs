@@ -1,4 +1,4 @@
-//! A sidecar that runs inside another command, with the settings that a user would give it.
+//! A running sidecar: the whole of `kafka-sidecar` without a command, and a part of `dev` and `demo`.
 //!
 //! It decides nothing: [`crate::app`] does the work. [`Instance`] is its main type.
 
@@ -30,6 +30,14 @@ impl Instance {
     /// Starts what was loaded; `stop` stops it.
     pub(super) async fn start_loaded(loaded: &Loaded, stop: Stop) -> Result<Self, String> {
         let settings = &loaded.settings;
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            service = settings.server.service_id,
+            environment = settings.server.environment,
+            producer = settings.parts.producer,
+            reactive = settings.parts.reactive,
+            "starting"
+        );
         let parts =
             app::compose(settings, Budgets::new(settings.sidecar.memory_budget)).map_err(|error| chain(&error))?;
         let sidecar = Sidecar::start(settings, parts, Metrics::new()).await.map_err(|error| chain(&error))?;
@@ -52,13 +60,16 @@ impl Instance {
         self.ended().await
     }
 
-    /// Waits until it ends.
+    /// Waits until it ends. How it ended is in the log too.
     pub(super) async fn ended(self) -> Result<(), String> {
         match self.task.await {
             Ok(End::Completed) => Ok(()),
             Ok(End::Left(left)) => Err(format!("the sidecar left this behind: {}", left.join("; "))),
             Ok(End::Crashed { task, reason }) => Err(format!("the sidecar's {task} crashed: {reason}")),
-            Err(error) => Err(format!("the sidecar crashed: {error}")),
+            Err(error) => {
+                tracing::error!(%error, "the sidecar crashed");
+                Err(format!("the sidecar crashed: {error}"))
+            }
         }
     }
 }

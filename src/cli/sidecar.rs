@@ -6,12 +6,8 @@ use std::{process::ExitCode, time::Duration};
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::complain;
-use crate::{
-    app::{self, Budgets, End, Sidecar, Stop},
-    config::Loaded,
-    telemetry::{logs, metrics::Metrics},
-};
+use super::{complain, instance::Instance};
+use crate::{app::Stop, config::Loaded, telemetry::logs};
 
 /// Threads that do the work, on machines that have more processors than a sidecar should use.
 const MAX_WORKERS: usize = 4;
@@ -47,29 +43,16 @@ pub(super) fn block_on(command: impl Future<Output = ExitCode>) -> ExitCode {
 }
 
 async fn serve(loaded: Loaded) -> ExitCode {
-    let settings = loaded.settings;
     let stop = Stop::default();
     if let Err(error) = listen_for_signals(&stop) {
         tracing::error!(%error, "signals cannot be listened for");
         return ExitCode::FAILURE;
     }
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        service = settings.server.service_id,
-        environment = settings.server.environment,
-        producer = settings.parts.producer,
-        reactive = settings.parts.reactive,
-        "starting"
-    );
-    let metrics = Metrics::new();
-    let started = match app::compose(&settings, Budgets::new(settings.sidecar.memory_budget)) {
-        Ok(parts) => Sidecar::start(&settings, parts, metrics).await.map_err(|error| chain(&error)),
-        Err(error) => Err(chain(&error)),
-    };
-    match started {
-        Ok(sidecar) => match sidecar.run(&stop).await {
-            End::Completed => ExitCode::SUCCESS,
-            End::Left(_) | End::Crashed { .. } => ExitCode::FAILURE,
+    match Instance::start_loaded(&loaded, stop).await {
+        Ok(instance) => match instance.ended().await {
+            Ok(()) => ExitCode::SUCCESS,
+            // The log has said why.
+            Err(_) => ExitCode::FAILURE,
         },
         Err(reason) => {
             // Even where the log is switched off.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! Head --request--> Busy --answers written--> Idle --first byte of a head (HTTP/1)--> Head
+//!   Head --too late, and answered--> Lingering
 //!   any --our side closed--> Lingering
 //! ```
 //!
@@ -71,13 +72,44 @@ struct Shared {
 
 struct State {
     phase: Phase,
-    http2: bool,
+    speech: Speech,
+    /// The head came too late, and the peer is told so.
+    late: bool,
     writing_since: Option<Instant>,
     /// Answers that the peer has not taken yet, by their number, and since when.
     answers: BTreeMap<u64, Instant>,
     answers_begun: u64,
     /// The listener stops: nothing is waited for that need not be.
     stopping: bool,
+}
+
+/// What a connection that begins like this speaks; nothing else does.
+const HTTP_2: &[u8] = b"PRI * HTTP/2.0";
+
+/// What the peer has shown itself to speak.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Speech {
+    Nothing,
+    /// So many bytes, all of them as HTTP/2 begins.
+    Begun(usize),
+    Http1,
+    Http2,
+}
+
+impl Speech {
+    fn hears(self, bytes: &[u8]) -> Self {
+        let heard = match self {
+            Self::Nothing => 0,
+            Self::Begun(heard) => heard,
+            Self::Http1 | Self::Http2 => return self,
+        };
+        let rest = HTTP_2.get(heard..).unwrap_or_default();
+        match bytes.len().cmp(&rest.len()) {
+            std::cmp::Ordering::Less if rest.starts_with(bytes) => Self::Begun(heard + bytes.len()),
+            std::cmp::Ordering::Equal | std::cmp::Ordering::Greater if bytes.starts_with(rest) => Self::Http2,
+            _ => Self::Http1,
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -94,7 +126,8 @@ impl Activity {
     pub(crate) fn new(deadlines: Deadlines) -> Self {
         let state = State {
             phase: Phase::Head(Instant::now()),
-            http2: false,
+            speech: Speech::Nothing,
+            late: false,
             writing_since: None,
             answers: BTreeMap::new(),
             answers_begun: 0,
@@ -104,9 +137,8 @@ impl Activity {
     }
 
     /// A request's head is complete; the request lasts until the returned value is dropped.
-    pub(crate) fn request(&self, http2: bool) -> InRequest {
+    pub(crate) fn request(&self) -> InRequest {
         let mut state = self.lock();
-        state.http2 = http2;
         state.phase = match state.phase {
             Phase::Busy(requests) => Phase::Busy(requests + 1),
             Phase::Head(_) | Phase::Idle(_) | Phase::Lingering(_) => Phase::Busy(1),
@@ -126,6 +158,23 @@ impl Activity {
             self.0.changed.notify_waiters();
         }
         true
+    }
+
+    /// After a head's deadline: whether the peer can be told. Not a peer that has said nothing, none that may speak HTTP/2, and none
+    /// that does not read what it was sent.
+    pub(crate) fn answer_late_head(&self) -> bool {
+        let mut state = self.lock();
+        let asked = matches!(state.speech, Speech::Http1) && matches!(state.phase, Phase::Head(_));
+        if asked && state.writing_since.is_none() {
+            state.phase = Phase::Lingering(Instant::now());
+            state.late = true;
+        }
+        state.late
+    }
+
+    /// Whether the socket has to tell the peer that its head came too late, and to close.
+    pub(crate) fn is_late(&self) -> bool {
+        self.lock().late
     }
 
     /// The listener stops.
@@ -173,9 +222,10 @@ impl Activity {
         [phase, write].into_iter().flatten().min_by_key(|(deadline, _)| *deadline)
     }
 
-    pub(crate) fn bytes_came(&self) {
+    pub(crate) fn bytes_came(&self, bytes: &[u8]) {
         let mut state = self.lock();
-        if let (Phase::Idle(_), false) = (state.phase, state.http2) {
+        state.speech = state.speech.hears(bytes);
+        if let (Phase::Idle(_), true) = (state.phase, state.speech != Speech::Http2) {
             state.phase = Phase::Head(Instant::now());
             drop(state);
             self.0.changed.notify_waiters();
@@ -281,14 +331,14 @@ mod tests {
     async fn bytes_do_not_put_off_the_deadline_of_a_head() {
         let activity = Activity::new(DEADLINES);
         tokio::time::advance(Duration::from_secs(6)).await;
-        activity.bytes_came();
+        activity.bytes_came(b"GET");
         assert_eq!(expires_after(&activity).await, (Expired::Head, 4));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_busy_connection_has_no_deadline_and_an_idle_one_its_own() {
         let activity = Activity::new(DEADLINES);
-        let (one, two) = (activity.request(false), activity.request(false));
+        let (one, two) = (activity.request(), activity.request());
         tokio::time::advance(Duration::from_secs(1000)).await;
         assert_eq!(activity.next_deadline(), None);
         drop(one);
@@ -301,19 +351,57 @@ mod tests {
     async fn the_first_byte_after_a_pause_starts_a_head_in_http_1_only() {
         for (http2, expected) in [(false, (Expired::Head, 10)), (true, (Expired::Idle, 15))] {
             let activity = Activity::new(DEADLINES);
-            drop(activity.request(http2));
+            activity.bytes_came(if http2 { HTTP_2 } else { b"GET " });
+            drop(activity.request());
             tokio::time::advance(Duration::from_secs(60)).await;
-            activity.bytes_came();
+            activity.bytes_came(b"GET");
             assert_eq!(expires_after(&activity).await, expected);
+        }
+    }
+
+    #[test]
+    fn http_2_is_known_by_its_first_bytes_however_they_come() {
+        for (pieces, expected) in [
+            (&["GET / HTTP/1.1"][..], Speech::Http1),
+            (&["P"], Speech::Begun(1)),
+            (&["P", "OST / "], Speech::Http1),
+            (&["PRI * ", "HTTP/2."], Speech::Begun(13)),
+            (&["PRI * ", "HTTP/2.", "0"], Speech::Http2),
+            (&["PRI * HTTP/2.0\r\n\r\nSM", "GET"], Speech::Http2),
+            (&["PRI * HTTP/1.1"], Speech::Http1),
+            (&["GET / HTTP/1.1\r\n", "PRI * HTTP/2.0"], Speech::Http1),
+        ] {
+            let heard = pieces.iter().fold(Speech::Nothing, |speech, piece| speech.hears(piece.as_bytes()));
+            assert!(heard == expected, "{pieces:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_late_head_is_answered_unless_nobody_would_understand() {
+        for (bytes, blocked, told) in [
+            (&b"GET / "[..], false, true),
+            (b"GET / ", true, false),
+            (b"", false, false),
+            (b"PRI * ", false, false),
+            (HTTP_2, false, false),
+        ] {
+            let activity = Activity::new(DEADLINES);
+            activity.bytes_came(bytes);
+            activity.write_waits(blocked);
+            assert_eq!(expires_after(&activity).await, (Expired::Head, 10));
+            assert_eq!((activity.answer_late_head(), activity.is_late()), (told, told), "{bytes:?}");
+            if told {
+                assert_eq!(expires_after(&activity).await, (Expired::Linger, 1), "and then it is over");
+            }
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_is_not_taken_as_a_whole_has_a_deadline_while_others_come_and_go() {
         let activity = Activity::new(DEADLINES);
-        let slow = Answering::new((), activity.request(true));
+        let slow = Answering::new((), activity.request());
         tokio::time::advance(Duration::from_secs(20)).await;
-        drop(Answering::new((), activity.request(true)));
+        drop(Answering::new((), activity.request()));
         assert_eq!(expires_after(&activity).await, (Expired::Write, 10));
         drop(slow);
         assert_eq!(expires_after(&activity).await, (Expired::Idle, 75));
@@ -324,7 +412,7 @@ mod tests {
         let activity = Activity::new(DEADLINES);
         assert!(activity.closed());
         tokio::time::advance(Duration::from_millis(600)).await;
-        activity.bytes_came();
+        activity.bytes_came(b"GET");
         assert!(activity.closed(), "asked again");
         let started = Instant::now();
         assert_eq!(activity.expired().await, Expired::Linger);
@@ -336,7 +424,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_stops_reading_is_cut_even_while_its_request_is_answered() {
         let activity = Activity::new(DEADLINES);
-        let _request = activity.request(false);
+        let _request = activity.request();
         activity.write_waits(true);
         tokio::time::advance(Duration::from_secs(20)).await;
         activity.write_waits(true);

@@ -27,7 +27,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    activity::{Activity, Answering, Deadlines},
+    activity::{Activity, Answering, Deadlines, Expired},
     refusal::Refusals,
     watched::Watched,
 };
@@ -244,7 +244,7 @@ impl Server {
         metrics: HttpMetrics,
         stop: CancellationToken,
     ) -> Self {
-        let refusals = Refusals::new(head_buffer(&limits), MAX_HEADERS);
+        let refusals = Refusals::new(head_buffer(&limits), MAX_HEADERS, limits.deadlines.head);
         Self { name, protocol: protocol(&limits), limits, refusals, router, metrics, stop }
     }
 
@@ -253,7 +253,7 @@ impl Server {
         let activity = Activity::new(self.limits.deadlines);
         let router = TowerToHyperService::new(self.router.clone());
         let service = service_fn(|request: Request<Incoming>| {
-            let in_request = activity.request(request.version() == hyper::Version::HTTP_2);
+            let in_request = activity.request();
             let answer = router.call(request.map(Body::new));
             async move {
                 let answer = answer.await?;
@@ -284,6 +284,10 @@ impl Server {
                 expired = activity.expired() => {
                     if expired.is_refusal() {
                         self.metrics.refused(expired.reason());
+                    }
+                    if expired == Expired::Head && activity.answer_late_head() {
+                        // The socket does it as soon as the connection asks it for the rest of the head, which is now.
+                        continue;
                     }
                     tracing::debug!(listener = self.name, reason = expired.reason(), "a connection was cut");
                     return;

@@ -1,9 +1,12 @@
-//! Heads that no route ever sees because hyper cannot parse them: its bare answer becomes a Status like every other.
+//! Heads that no route ever sees because hyper cannot parse them, or because their end does not come: a Status like every other.
 //!
-//! hyper answers such a head by itself, without a body, and offers no place to say more. Its answer is recognised as it is written: no
+//! hyper answers a head that it cannot parse by itself, without a body, and offers no place to say more. Its answer is recognised as it is written: no
 //! answer of ours begins with `connection: close` and an empty body. [`Refusals`] is the main type.
 
+use std::time::Duration;
+
 use bytes::Bytes;
+use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::format_description};
 
 use super::problem::{Fault, Problem};
 
@@ -12,24 +15,36 @@ use super::problem::{Fault, Problem};
 pub(crate) struct Refusals {
     malformed: Bytes,
     too_large: Bytes,
+    late: Bytes,
 }
 
 const VERSION: &[u8] = b"HTTP/1.1 ";
 /// What hyper writes behind the status line of a refusal.
 const BARE: &[u8] = b"connection: close\r\ncontent-length: 0\r\n";
+const DATE: &[BorrowedFormatItem<'_>] =
+    format_description!("date: [weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
 const END: &[u8] = b"\r\n\r\n";
 
 impl Refusals {
-    /// The bounds of a head, for the description.
-    pub(crate) fn new(head_bytes: usize, headers: usize) -> Self {
+    /// The bounds of a head, for the descriptions.
+    pub(crate) fn new(head_bytes: usize, headers: usize, time: Duration) -> Self {
         let malformed = "this is no HTTP request: its request line or one of its headers cannot be read";
         let too_large = format!(
             "the request line is too long, or the head takes more than {head_bytes} bytes or {headers} headers"
         );
+        let late =
+            format!("request line and headers did not come within {} ms (sidecar.headerTimeoutMs)", time.as_millis());
         Self {
             malformed: Problem::new(Fault::MalformedRequest, malformed).status_text(),
             too_large: Problem::new(Fault::HeadersTooLarge, too_large).status_text(),
+            late: Problem::new(Fault::HeadTimeout, late).status_text(),
         }
+    }
+
+    /// The whole answer to a head that did not come in time.
+    pub(crate) fn late(&self) -> Bytes {
+        let date = OffsetDateTime::now_utc().format(DATE).unwrap_or_default();
+        answer("408 Request Timeout", date.as_bytes(), &self.late)
     }
 
     /// Where a bare refusal begins in what is about to be written, if it ends with one, and what to write instead.
@@ -46,17 +61,15 @@ impl Refusals {
             b"414" | b"431" => ("431 Request Header Fields Too Large", &self.too_large),
             _ => return None,
         };
-        let mut answer = Vec::with_capacity(256 + body.len());
-        answer.extend_from_slice(VERSION);
-        answer.extend_from_slice(line.as_bytes());
-        answer.extend_from_slice(b"\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: ");
-        answer.extend_from_slice(body.len().to_string().as_bytes());
-        answer.extend_from_slice(b"\r\n");
-        answer.extend_from_slice(date);
-        answer.extend_from_slice(END);
-        answer.extend_from_slice(body);
-        Some((at, answer.into()))
+        Some((at, answer(line, date, body)))
     }
+}
+
+/// `rest` are further headers, without the line end of the last.
+fn answer(line: &str, rest: &[u8], body: &[u8]) -> Bytes {
+    let length = body.len().to_string();
+    let headers = b"\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: ";
+    [VERSION, line.as_bytes(), headers, length.as_bytes(), b"\r\n", rest, END, body].concat().into()
 }
 
 #[cfg(test)]
@@ -65,7 +78,7 @@ mod tests {
 
     #[test]
     fn only_hyper_s_own_answers_are_taken_for_refusals() {
-        let refusals = Refusals::new(8192, 128);
+        let refusals = Refusals::new(8192, 128, Duration::from_secs(10));
         let bare =
             |line: &str| format!("HTTP/1.1 {line}\r\nconnection: close\r\ncontent-length: 0\r\ndate: now\r\n\r\n");
         for (text, expected) in [

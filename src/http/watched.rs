@@ -1,5 +1,5 @@
-//! A connection's socket: tells an [`Activity`] of its bytes, completes hyper's bare refusals, and closes without losing the last
-//! answer.
+//! A connection's socket: tells an [`Activity`] of its bytes, completes hyper's bare refusals, answers a head that came too late, and
+//! closes without losing the last answer.
 //!
 //! It knows no route. [`Watched`] is its main type.
 
@@ -20,12 +20,13 @@ pub(crate) struct Watched<T> {
     refusals: Refusals,
     /// A refusal that stands in place of hyper's and is not written yet.
     refusal: Bytes,
+    late: bool,
     closed: bool,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Watched<T> {
     pub(crate) fn new(socket: T, activity: Activity, refusals: Refusals) -> Self {
-        Self { socket, activity, refusals, refusal: Bytes::new(), closed: false }
+        Self { socket, activity, refusals, refusal: Bytes::new(), late: false, closed: false }
     }
 
     fn poll_refusal(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -53,12 +54,22 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Watched<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Watched<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.activity.is_late() {
+            // hyper would not say anything: it waits for the rest of the head.
+            if !self.late {
+                self.late = true;
+                self.refusal = self.refusals.late();
+            }
+            ready!(self.as_mut().poll_shutdown(cx))?;
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.socket).poll_read(cx, buffer);
-        if buffer.filled().len() > before {
-            self.activity.bytes_came();
+        let came = buffer.filled().get(before..).unwrap_or_default();
+        if !came.is_empty() {
+            self.activity.bytes_came(came);
         }
         read
     }
@@ -132,7 +143,7 @@ mod tests {
         let (peer, socket) = tokio::io::duplex(capacity);
         let hour = std::time::Duration::from_secs(3600);
         let activity = Activity::new(Deadlines { head: hour, idle: hour, write: hour });
-        (peer, Watched::new(socket, activity, Refusals::new(8192, 128)))
+        (peer, Watched::new(socket, activity, Refusals::new(8192, 128, hour)))
     }
 
     #[tokio::test]

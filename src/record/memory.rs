@@ -27,6 +27,7 @@ struct State {
     topics: BTreeMap<String, i32>,
     records: Vec<ProduceRecord>,
     failures: VecDeque<ProduceErrorKind>,
+    crashes: usize,
     refuse_creation: Option<String>,
     creations: usize,
 }
@@ -40,6 +41,11 @@ impl MemoryKafka {
 
     pub(crate) fn fail_next(&self, kind: ProduceErrorKind) {
         self.state().failures.push_back(kind);
+    }
+
+    /// The next so many writes panic.
+    pub(crate) fn crash_next(&self, writes: usize) {
+        self.state().crashes = writes;
     }
 
     pub(crate) fn refuse_creation(&self, reason: Option<&str>) {
@@ -89,6 +95,11 @@ impl RecordSink for MemoryKafka {
             let (topic, partition) = (record.topic.clone(), record.partition);
             let mut held = self.held.subscribe();
             held.wait_for(|held| !held).await.expect("the sender lives");
+            let crashes = std::mem::take(&mut self.state().crashes);
+            if crashes > 0 {
+                self.state().crashes = crashes - 1;
+                panic!("as the test wants it");
+            }
             self.write(record).map_err(|kind| ProduceError { topic, partition, outcome: Outcome::Rejected, kind })
         }
         .boxed()

@@ -33,7 +33,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     connection::{
-        Answer, ApiVersions, BoxFuture, Connection, ConnectionConfig, Connector, RequestError, RequestErrorKind, frame,
+        Answer, ApiVersions, BoxFuture, Connection, ConnectionConfig, Connector, Counters, RequestError,
+        RequestErrorKind, frame,
     },
     message::{self, EncodeError},
 };
@@ -155,6 +156,11 @@ impl Cluster {
 
     pub fn config(&self) -> &ClusterConfig {
         &self.0.config
+    }
+
+    /// What was asked of the brokers so far.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.0.pool.counters
     }
 
     /// Where tasks that belong to this client are counted.

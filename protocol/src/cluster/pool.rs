@@ -12,7 +12,7 @@ use std::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Broker, NodeId, backoff::Backoff};
-use crate::connection::{Connection, ConnectionConfig, Connector};
+use crate::connection::{Connection, ConnectionConfig, Connector, Counted, Counters};
 
 /// What a socket is for. A long poll or a join that the broker holds back must not stand in front of anything else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,6 +32,7 @@ pub(super) struct Pool {
     fetch: ConnectionConfig,
     reconnect_backoff: Backoff,
     sockets: Mutex<BTreeMap<(NodeId, Purpose), Socket>>,
+    pub(super) counters: Arc<Counters>,
     tracker: TaskTracker,
     cancel: CancellationToken,
 }
@@ -53,7 +54,16 @@ impl Pool {
     ) -> Self {
         let fetch = ConnectionConfig { max_response_bytes: max_fetch_bytes, ..general.clone() };
         let reconnect_backoff = Backoff::new(reconnect_backoff.0, reconnect_backoff.1);
-        Self { connector, general, fetch, reconnect_backoff, sockets: Mutex::default(), tracker, cancel }
+        Self {
+            connector,
+            general,
+            fetch,
+            reconnect_backoff,
+            sockets: Mutex::default(),
+            counters: Arc::default(),
+            tracker,
+            cancel,
+        }
     }
 
     /// The socket for this purpose, opened if there is none, or another address stands behind the node now.
@@ -78,6 +88,7 @@ impl Pool {
             broker.port,
             delay,
             config.clone(),
+            Counted::new(self.counters.clone(), node),
             &self.tracker,
             self.cancel.clone(),
         );

@@ -5,6 +5,7 @@
 //! the [`Outcome`](crate::outcome::Outcome) that fits how far its request had come. It knows nothing of topics or groups.
 
 mod connector;
+mod counters;
 mod error;
 mod inbox;
 mod task;
@@ -18,6 +19,8 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 pub use connector::{BoxFuture, Connector, Stream, TcpConnector};
+use counters::BrokerCounters;
+pub use counters::{Counters, Requests, Sockets};
 pub use error::{RequestError, RequestErrorKind};
 pub(crate) use task::frame;
 use tokio::{
@@ -66,8 +69,28 @@ pub(crate) struct Command {
     pub(crate) deadline: Instant,
     pub(crate) timeout: Duration,
     pub(crate) build: BuildFrame,
+    pub(crate) reply: Reply,
+}
+
+/// Where a request's answer goes, and is counted.
+pub(crate) struct Reply {
+    api: &'static str,
+    counters: Arc<Counters>,
+    waiter: oneshot::Sender<Result<Option<Answer>, RequestError>>,
+}
+
+impl Reply {
     /// `None` is the answer to a request that expects none (acks=0): it was written.
-    pub(crate) reply: oneshot::Sender<Result<Option<Answer>, RequestError>>,
+    pub(crate) fn answer(self, answer: Option<Answer>, took: Duration) {
+        self.counters.answered(self.api, took);
+        // Whoever asked may have gone.
+        let _ = self.waiter.send(Ok(answer));
+    }
+
+    pub(crate) fn fail(self, error: RequestError) {
+        self.counters.failed(self.api, error.outcome);
+        let _ = self.waiter.send(Err(error));
+    }
 }
 
 /// A handle on one socket. Cheap to clone; the socket closes when the last handle is gone and every answer has come.
@@ -83,6 +106,22 @@ pub(crate) struct State {
     pub(crate) versions: OnceLock<Arc<ApiVersions>>,
     /// Until when the broker asked us not to write (KIP-219).
     pub(crate) muted_until: std::sync::Mutex<Option<Instant>>,
+    pub(crate) counted: Counted,
+}
+
+/// Where a connection counts: for its client and for its broker.
+#[derive(Clone)]
+pub(crate) struct Counted {
+    client: Arc<Counters>,
+    pub(crate) broker: Arc<BrokerCounters>,
+}
+
+impl Counted {
+    /// `node` as in [`Counters::brokers`], or any number below -1 for a bootstrap server.
+    pub(crate) fn new(client: Arc<Counters>, node: i32) -> Self {
+        let broker = client.broker(node);
+        Self { client, broker }
+    }
 }
 
 impl Connection {
@@ -93,6 +132,7 @@ impl Connection {
         port: u16,
         delay: Duration,
         config: ConnectionConfig,
+        counted: Counted,
         tracker: &TaskTracker,
         cancel: CancellationToken,
     ) -> Self {
@@ -102,6 +142,7 @@ impl Connection {
             poison: OnceLock::new(),
             versions: OnceLock::new(),
             muted_until: std::sync::Mutex::new(None),
+            counted,
         });
         let task = task::Task::new(connector, host.to_owned(), port, config, state.clone(), receiver);
         tracker.spawn(task.run(delay, cancel));
@@ -116,20 +157,19 @@ impl Connection {
         timeout: Duration,
         build: BuildFrame,
     ) -> impl Future<Output = Result<Option<Answer>, RequestError>> + Send + 'static {
-        let (reply, answer) = oneshot::channel();
+        let (waiter, answer) = oneshot::channel();
+        let reply = Reply { api, counters: self.state.counted.client.clone(), waiter };
         let command = Command { api, deadline: Instant::now() + timeout, timeout, build, reply };
-        let refused = self.commands.try_send(command).err().map(|refusal| match refusal {
-            mpsc::error::TrySendError::Full(_) => RequestErrorKind::Busy { address: self.state.address.clone() },
-            mpsc::error::TrySendError::Closed(_) => self.cause(),
-        });
-        let state = self.state.clone();
-        async move {
-            if let Some(kind) = refused {
-                return Err(RequestError::not_sent(kind));
-            }
-            // The task answers every command it has taken; one that it never took was never written.
-            answer.await.unwrap_or_else(|_| Err(RequestError::not_sent(closed(&state))))
+        if let Err(refusal) = self.commands.try_send(command) {
+            let kind = match &refusal {
+                mpsc::error::TrySendError::Full(_) => RequestErrorKind::Busy { address: self.state.address.clone() },
+                mpsc::error::TrySendError::Closed(_) => closed(&self.state),
+            };
+            refusal.into_inner().reply.fail(RequestError::not_sent(kind));
         }
+        let state = self.state.clone();
+        // The task answers every command it has taken; one that it never took was never written.
+        async move { answer.await.unwrap_or_else(|_| Err(RequestError::not_sent(closed(&state)))) }
     }
 
     /// Whether the socket is open and negotiated.
@@ -154,6 +194,7 @@ impl Connection {
     /// Stops writing for as long as the broker asked (KIP-219).
     pub(crate) fn throttle(&self, milliseconds: i32) {
         if let Ok(milliseconds @ 1..) = u64::try_from(milliseconds) {
+            self.state.counted.broker.throttled(milliseconds);
             let until = Instant::now() + Duration::from_millis(milliseconds);
             let mut muted = self.state.muted_until.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             *muted = Some(muted.map_or(until, |other| other.max(until)));
@@ -164,10 +205,6 @@ impl Connection {
     pub(crate) fn unanswered(&self) -> RequestError {
         let (address, cause) = (self.state.address.clone(), "an answer was expected".into());
         RequestError::unknown(RequestErrorKind::Closed { address, cause })
-    }
-
-    fn cause(&self) -> RequestErrorKind {
-        closed(&self.state)
     }
 }
 

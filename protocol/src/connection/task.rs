@@ -11,13 +11,14 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::ApiKey;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf},
-    sync::{mpsc, oneshot},
+    sync::mpsc,
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Answer, ApiVersions, Command, ConnectionConfig, Connector, Frame, RequestError, RequestErrorKind, State, Stream,
+    Answer, ApiVersions, Command, ConnectionConfig, Connector, Frame, Reply, RequestError, RequestErrorKind, State,
+    Stream,
     inbox::{Inbox, Next},
     versions::{self, Negotiation},
 };
@@ -29,8 +30,6 @@ const OUTBOX_BYTES: usize = 256 * 1024;
 const NEGOTIATION_TRIES: usize = 3;
 
 const API_VERSIONS: i16 = ApiKey::ApiVersions as i16;
-
-type Reply = oneshot::Sender<Result<Option<Answer>, RequestError>>;
 
 pub(super) struct Task {
     connector: Arc<dyn Connector>,
@@ -48,6 +47,7 @@ struct InFlight {
     version: i16,
     correlation_id: i32,
     expects_answer: bool,
+    since: Instant,
     deadline: Instant,
     timeout: Duration,
     /// Where its bytes begin and end in everything that this socket is to write.
@@ -87,12 +87,17 @@ impl Task {
                 let _ = self.state.versions.set(versions.clone());
                 let (reader, writer) = tokio::io::split(stream);
                 let mut socket = Socket::new(reader, writer, inbox, versions, &self.state, &self.config);
+                self.state.counted.broker.opened();
                 let cause = socket.serve(&mut self.commands, &cancel).await;
+                self.state.counted.broker.closed();
                 let _ = self.state.poison.set(cause.clone());
                 socket.fail_in_flight(&cause);
                 self.refuse_queued(&cause);
             }
             Err(cause) => {
+                if !matches!(cause, RequestErrorKind::Shutdown) {
+                    self.state.counted.broker.failed();
+                }
                 let _ = self.state.poison.set(cause.clone());
                 self.refuse_queued(&cause);
             }
@@ -127,6 +132,7 @@ impl Task {
             frame.extend_from_slice(&request);
             stream.write_all(&frame).await.map_err(io)?;
             stream.flush().await.map_err(io)?;
+            self.state.counted.broker.sent(frame.len());
             let body = self.read_frame(stream, inbox).await?;
             let body = strip_header(body, API_VERSIONS, version, correlation_id as i32)
                 .map_err(|error| self.not_kafka(error))?;
@@ -146,7 +152,7 @@ impl Task {
                 Next::Refused(announced) => return Err(refused(&self.state, announced, &self.config)),
                 Next::More => match stream.read_buf(&mut inbox.buffer).await {
                     Ok(0) => return Err(self.unreachable("it closed the connection during ApiVersions".to_owned())),
-                    Ok(_) => {}
+                    Ok(count) => self.state.counted.broker.received(count),
                     Err(error) => return Err(self.unreachable(format!("ApiVersions: {error}"))),
                 },
             }
@@ -161,7 +167,7 @@ impl Task {
     fn refuse_queued(&mut self, cause: &RequestErrorKind) {
         self.commands.close();
         while let Ok(command) = self.commands.try_recv() {
-            let _ = command.reply.send(Err(RequestError::not_sent(cause.clone())));
+            command.reply.fail(RequestError::not_sent(cause.clone()));
         }
     }
 }
@@ -261,15 +267,16 @@ impl<'a> Socket<'a> {
 
     fn put_out(&mut self, command: Command) {
         let Command { api, deadline, timeout, build, reply } = command;
-        if deadline <= Instant::now() {
+        let since = Instant::now();
+        if deadline <= since {
             let address = self.state.address.clone();
-            let _ = reply.send(Err(RequestError::not_sent(RequestErrorKind::Timeout { api, address, timeout })));
+            reply.fail(RequestError::not_sent(RequestErrorKind::Timeout { api, address, timeout }));
             return;
         }
         let Frame { api_key, version, mut bytes, expects_answer } = match build(&self.versions) {
             Ok(frame) => frame,
             Err(kind) => {
-                let _ = reply.send(Err(RequestError::not_sent(kind)));
+                reply.fail(RequestError::not_sent(kind));
                 return;
             }
         };
@@ -291,6 +298,7 @@ impl<'a> Socket<'a> {
             version,
             correlation_id,
             expects_answer,
+            since,
             deadline,
             timeout,
             begins,
@@ -302,7 +310,10 @@ impl<'a> Socket<'a> {
     fn count_written(&mut self, written: io::Result<usize>) -> Result<(), RequestErrorKind> {
         match written {
             Ok(0) => return Err(self.closed("it takes no more bytes")),
-            Ok(count) => self.written += count as u64,
+            Ok(count) => {
+                self.written += count as u64;
+                self.state.counted.broker.sent(count);
+            }
             Err(error) => return Err(self.closed(error)),
         }
         let written = self.written;
@@ -312,7 +323,7 @@ impl<'a> Socket<'a> {
                 self.in_flight.drain(..).partition::<VecDeque<_>, _>(|r| !r.expects_answer && r.ends <= written);
             self.in_flight = waiting;
             for request in done {
-                let _ = request.reply.send(Ok(None));
+                request.reply.answer(None, request.since.elapsed());
             }
         }
         Ok(())
@@ -321,7 +332,7 @@ impl<'a> Socket<'a> {
     fn take_in(&mut self, read: io::Result<usize>) -> Result<(), RequestErrorKind> {
         match read {
             Ok(0) => return Err(self.closed("the broker closed it")),
-            Ok(_) => {}
+            Ok(count) => self.state.counted.broker.received(count),
             Err(error) => return Err(self.closed(error)),
         }
         loop {
@@ -340,12 +351,13 @@ impl<'a> Socket<'a> {
         let Some(request) = self.in_flight.remove(position) else { return Ok(()) };
         match strip_header(frame, request.api_key, request.version, request.correlation_id) {
             Ok(body) => {
-                let _ = request.reply.send(Ok(Some(Answer { version: request.version, body })));
+                let answer = Answer { version: request.version, body };
+                request.reply.answer(Some(answer), request.since.elapsed());
                 Ok(())
             }
             Err(error) => {
                 let cause = RequestErrorKind::Decode { address: self.state.address.clone(), source: Arc::new(error) };
-                let _ = request.reply.send(Err(RequestError::unknown(cause.clone())));
+                request.reply.fail(RequestError::unknown(cause.clone()));
                 Err(cause)
             }
         }
@@ -363,7 +375,7 @@ impl<'a> Socket<'a> {
             } else {
                 RequestError::unknown(cause.clone())
             };
-            let _ = request.reply.send(Err(error));
+            request.reply.fail(error);
         }
     }
 }

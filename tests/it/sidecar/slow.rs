@@ -46,20 +46,23 @@ async fn metric(probes: &str, line: &str) -> Result<()> {
     tokio::time::timeout(PATIENCE, shown).await.with_context(|| format!("no {line}"))?
 }
 
-/// A head that never ends, a byte at a time, until the server has had enough.
-async fn drip(mut socket: TcpStream) -> Result<()> {
+/// A head that never ends, a byte at a time, until the server has had enough, and says so.
+async fn drip(socket: TcpStream) -> Result<()> {
+    let (mut read, mut write) = socket.into_split();
     let mut pace = tokio::time::interval(Duration::from_millis(20));
-    let mut nothing = [0; 64];
+    let mut told = Vec::new();
     let head = b"GET /health/liveness HTTP/1.1\r\nX-Drip: ";
-    for byte in head.iter().chain(std::iter::repeat(&b'x')) {
-        tokio::select! {
-            read = socket.read(&mut nothing) => {
-                ensure!(matches!(read, Ok(0) | Err(_)), "an answer to half a head");
-                return Ok(());
+    let dripping = async {
+        for byte in head.iter().chain(std::iter::repeat(&b'x')) {
+            pace.tick().await;
+            if write.write_all(&[*byte]).await.is_err() {
+                break;
             }
-            _ = pace.tick() => if socket.write_all(&[*byte]).await.is_err() { return Ok(()) },
         }
-    }
+    };
+    // Its own half ends with a reset once the server has closed: it goes on all the same.
+    let (_, ended) = tokio::join!(dripping, read.read_to_end(&mut told));
+    ensure!(ended.is_ok() && raw::answer(&told)?.status == 408, "{}", String::from_utf8_lossy(&told));
     Ok(())
 }
 
