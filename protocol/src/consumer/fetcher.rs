@@ -294,7 +294,21 @@ impl Fetcher {
         let mut homeless: Vec<(Key, i64)> = Vec::new();
         let full = self.full_at();
         for (key, partition) in &mut self.partitions {
-            if partition.busy || !partition.lease.is_active() || matches!(partition.phase, Phase::Standing(_)) {
+            if partition.busy || !partition.lease.is_active() {
+                continue;
+            }
+            let topic_id = metadata.topics.get(&key.0).map(|topic| topic.id).unwrap_or_default();
+            if partition.is_of_another(topic_id) {
+                // Also of one that stands: what it stood before is gone.
+                tracing::warn!(topic = %key.0, partition = key.1, "the topic was made anew: going on by auto.offset.reset");
+                let offset = partition.phase.position().offset;
+                partition.rewind(Phase::Resetting(self.config.offset_reset));
+                (partition.alone, partition.not_before) = (false, now);
+                if self.config.offset_reset == OffsetReset::None {
+                    homeless.push((key.clone(), offset));
+                }
+            }
+            if matches!(partition.phase, Phase::Standing(_) | Phase::Resetting(OffsetReset::None)) {
                 continue;
             }
             if partition.not_before > now {
@@ -311,15 +325,6 @@ impl Fetcher {
                 partition.phase = partition.phase.leader_changed();
             }
             partition.leader = Some((leader, epoch));
-            let topic_id = metadata.topics.get(&key.0).map(|topic| topic.id).unwrap_or_default();
-            if partition.is_of_another(topic_id) {
-                let offset = partition.phase.position().offset;
-                partition.rewind(Phase::Resetting(self.config.offset_reset));
-                if self.config.offset_reset == OffsetReset::None {
-                    homeless.push((key.clone(), offset));
-                    continue;
-                }
-            }
             match partition.phase {
                 Phase::Resetting(OffsetReset::None) | Phase::Standing(_) => continue,
                 Phase::Resetting(OffsetReset::Earliest) => {
@@ -491,7 +496,7 @@ impl Fetcher {
             self.cluster.request_refresh();
         }
         for (key, asked) in asked {
-            // Once may be garbage that looks like a size; twice, and alone, is a batch.
+            // Among several it is not known whose it is: each is asked alone next.
             let alone = self.partitions.get(key).is_some_and(|partition| partition.alone);
             match too_large {
                 Some((size, limit)) if alone => {

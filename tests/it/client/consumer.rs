@@ -115,7 +115,10 @@ async fn no_fault_that_passes_loses_skips_or_doubles_a_record() -> Result<()> {
 
 #[tokio::test(start_paused = true)]
 async fn garbage_that_looks_like_a_size_is_no_batch_beyond_the_budget() -> Result<()> {
-    passing(|on| on.garbage(Bytes::from_static(b"HTTP/1.1 400 Bad Request\r\n\r\n")), 1).await
+    for times in [1, 5] {
+        passing(|on| on.garbage(Bytes::from_static(b"HTTP/1.1 400 Bad Request\r\n\r\n")), times).await?;
+    }
+    Ok(())
 }
 
 async fn passing(set: SetFault, times: usize) -> Result<()> {
@@ -464,6 +467,36 @@ async fn a_seek_in_a_log_that_is_gone_skips_nothing_of_the_new_one() -> Result<(
     assert_eq!(seen, [(2, 2, 2), (2, 3, 2)]);
     commit(&consumer.committer(), &again).await?;
     leave_in_peace(consumer).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_that_stands_goes_on_when_its_topic_is_made_anew() -> Result<()> {
+    // What stops the fetcher, and what stops the stream.
+    for compression in [Compression::None, Compression::Lz4] {
+        let (scene, producer, mut consumer, mut streams) = open(1).await?;
+        let stream = streams.first_mut().context("a stream")?;
+        send_values(&producer, TOPIC, Some(0), 0..5).await?;
+        let whole = batch(compression, &[b"broken"])?;
+        let broken = match compression {
+            Compression::None => RawBatch::assemble(BatchHeader { magic: 1, ..whole.header }, &whole.payload())?,
+            _ => RawBatch::assemble(whole.header, &whole.payload().slice(..5))?,
+        };
+        scene.fake.plant(TOPIC, 0, &broken.bytes)?;
+        put(&scene.fake, 0, &batch(Compression::None, &[b"6"])?)?;
+        assert_eq!(read(stream, 5).await?, numbers(0, 0..5));
+        let (told, waited) = tokio::join!(fault(&mut consumer), tokio::time::timeout(PATIENCE / 2, stream.next()));
+        assert!(told?.kind.stands() && waited.is_err(), "it stands");
+        scene.fake.delete_topic(TOPIC)?;
+        scene.fake.create_topic(TOPIC, 1).map_err(|code| anyhow!("{code}"))?;
+        put(&scene.fake, 0, &batch(Compression::None, &[b"0", b"1"])?)?;
+        scene.client.cluster().refresh().await;
+        let anew = batches(&mut streams, 2).await?;
+        let seen: Vec<_> =
+            anew.iter().map(|records| (records.position, records.next_offset, records.rewinds)).collect();
+        assert_eq!(seen, [(0, 0, 1), (0, 2, 1)]);
+        leave_in_peace(consumer).await?;
+    }
+    Ok(())
 }
 
 #[tokio::test(start_paused = true)]
