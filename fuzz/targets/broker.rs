@@ -15,7 +15,7 @@ use protocol::{
     budget::Budget,
     client::Client,
     cluster::ClusterConfig,
-    consumer::{CommitOffset, Consumer, ConsumerConfig, Event},
+    consumer::{Consumer, ConsumerConfig, Event},
     message::{self, SUPPORTED},
     producer::{ProduceRecord, ProducerConfig},
 };
@@ -119,13 +119,7 @@ async fn finish(consumer: &Consumer, records: protocol::consumer::FetchedRecords
         assert!(last.is_none_or(|last| last <= record.offset), "offsets go back");
         last = Some(record.offset);
     }
-    let offset = CommitOffset {
-        lease: records.lease.clone(),
-        offset: records.next_offset,
-        leader_epoch: records.leader_epoch,
-        metadata: String::new(),
-    };
-    let _ = consumer.committer().commit(vec![offset]).await;
+    let _ = consumer.committer().commit(vec![records.end()]).await;
 }
 
 async fn ask(client: &Client) {

@@ -119,6 +119,10 @@ impl<S: Stream> Lane<S> {
                     }
                 }
                 Work::Nothing => drop(permit),
+                Work::Rewound { rewinds, begins } => {
+                    drop(permit);
+                    self.rewound(rewinds, begins).await?;
+                }
             }
             if let Some((end, epoch)) = covered {
                 self.tell(Step::Covered(end, epoch)).await?;
@@ -129,16 +133,15 @@ impl<S: Stream> Lane<S> {
 
     async fn wait_for_backend(&self) -> Result<(), Over> {
         let mut ready = self.shared.ready.subscribe();
-        if *ready.borrow() {
-            return Ok(());
+        if !*ready.borrow() {
+            self.stream.pause();
+            tokio::select! {
+                biased;
+                () = self.lease.revoking() => return Err(Over),
+                opened = ready.wait_for(|ready| *ready) => if opened.is_err() { return Err(Over) },
+            }
+            self.stream.resume();
         }
-        self.stream.pause();
-        tokio::select! {
-            biased;
-            () = self.lease.revoking() => return Err(Over),
-            opened = ready.wait_for(|ready| *ready) => if opened.is_err() { return Err(Over) },
-        }
-        self.stream.resume();
         self.shared.observer.update(&self.lease, |status| status.state = PartitionState::Running);
         Ok(())
     }
@@ -173,6 +176,17 @@ impl<S: Stream> Lane<S> {
         Ok(())
     }
 
+    /// All that was cut before is settled: what follows is of another log.
+    async fn rewound(&self, rewinds: u32, (begins, epoch): (i64, i32)) -> Result<(), Over> {
+        tracing::warn!(
+            topic = %self.lease.topic(), partition = self.lease.partition(), offset = begins,
+            "the position was set back, or its log is another one: reading goes on here"
+        );
+        self.tell(Step::Rewound { rewinds, begins, epoch }).await?;
+        self.observe_position(begins);
+        Ok(())
+    }
+
     /// Waits for a batch; says whether the stream stood meanwhile.
     async fn next_batch(&mut self) -> Result<bool, Over> {
         let mut stood = false;
@@ -190,8 +204,16 @@ impl<S: Stream> Lane<S> {
                 Some(offset) = self.standing.recv() => offset,
             };
             stood = true;
-            pause(&self.lease, LOOK_AGAIN).await?;
-            self.stream.seek(stands_at);
+            tokio::select! {
+                biased;
+                () = self.lease.revoking() => return Err(Over),
+                // The log that it stood in is gone.
+                batch = self.stream.next() => {
+                    self.push(batch.ok_or(Over)?);
+                    return Ok(true);
+                }
+                () = tokio::time::sleep(LOOK_AGAIN) => self.stream.seek(stands_at),
+            }
         }
     }
 
@@ -387,6 +409,9 @@ impl<S: Stream> Lane<S> {
         loop {
             pause(&self.lease, self.shared.dispatch.wait_period).await?;
             self.pending.clear();
+            if !self.pending.is_empty() {
+                break;
+            }
             self.stream.seek(offset);
             self.next_batch().await?;
             if !self.pending.begins_with_undecodable(offset) {

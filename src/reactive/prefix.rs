@@ -1,7 +1,7 @@
 //! Which offset may be committed: the one after the contiguous prefix of finished records.
 //!
-//! Pure; it knows nothing of commits on their way. Offsets may have gaps, where compaction removed records. [`Prefix`] is
-//! its main type.
+//! Pure; it knows nothing of commits on their way. Offsets may have gaps, where compaction removed records. It is of one log:
+//! where the position goes back a new one begins. [`Prefix`] is its main type.
 
 use std::collections::VecDeque;
 
@@ -27,7 +27,7 @@ struct Open {
 }
 
 impl Prefix {
-    /// The record will be processed. Offsets only grow.
+    /// The record will be processed. Offsets only grow: within a log they do.
     pub(crate) fn take(&mut self, offset: i64, epoch: i32, now: Instant) {
         self.open.push_back(Open { offset, epoch, since: now, finished: false });
         self.unfinished += 1;

@@ -5,7 +5,7 @@ use std::{
     ops::ControlFlow,
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicI64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -27,15 +27,21 @@ use crate::{
 };
 
 /// Records with their offset as key.
-struct TestBatch {
+pub(super) struct TestBatch {
     position: i64,
     next_offset: i64,
     records: Vec<(i64, String)>,
+    rewinds: u32,
 }
 
-pub(super) fn batch(position: i64, next_offset: i64, records: &[(i64, &str)]) -> Arc<dyn RecordBatch> {
+/// The same batch after so many rewinds.
+pub(super) fn rewound(rewinds: u32, batch: TestBatch) -> TestBatch {
+    TestBatch { rewinds, ..batch }
+}
+
+pub(super) fn batch(position: i64, next_offset: i64, records: &[(i64, &str)]) -> TestBatch {
     let records = records.iter().map(|(offset, value)| (*offset, (*value).to_owned())).collect();
-    Arc::new(TestBatch { position, next_offset, records })
+    TestBatch { position, next_offset, records, rewinds: 0 }
 }
 
 impl RecordBatch for TestBatch {
@@ -49,6 +55,14 @@ impl RecordBatch for TestBatch {
 
     fn high_watermark(&self) -> i64 {
         self.next_offset
+    }
+
+    fn position(&self) -> i64 {
+        self.position
+    }
+
+    fn rewinds(&self) -> u32 {
+        self.rewinds
     }
 
     fn visit(&self, from: Place, visit: &mut dyn FnMut(RawRecord<'_>) -> ControlFlow<()>) {
@@ -78,7 +92,10 @@ struct LogState {
     changed: watch::Sender<()>,
     batch: usize,
     paused: AtomicBool,
-    pub(super) committed: AtomicI64,
+    /// How often it was replaced, and from which offset on the last time.
+    replaced: Mutex<(u32, i64)>,
+    /// Rewinds and offset of the last commit.
+    committed: Mutex<(u32, i64)>,
 }
 
 impl Log {
@@ -89,7 +106,8 @@ impl Log {
             changed: watch::Sender::new(()),
             batch,
             paused: AtomicBool::new(false),
-            committed: AtomicI64::new(-1),
+            replaced: Mutex::default(),
+            committed: Mutex::new((0, -1)),
         }))
     }
 
@@ -109,8 +127,19 @@ impl Log {
         self.0.changed.send_replace(());
     }
 
+    /// Another log from `offset` on, as after a truncation; `lease` is the one under which it is read.
+    pub(super) fn replace(&self, lease: &Lease, offset: usize, values: &[&str]) {
+        lease.rewind();
+        *self.0.replaced.lock().expect("no panic while it was held") = (lease.rewinds(), offset as i64);
+        let mut records = self.records();
+        records.truncate(offset);
+        records.extend(values.iter().map(|value| Some((*value).to_owned())));
+        drop(records);
+        self.0.changed.send_replace(());
+    }
+
     pub(super) fn committed(&self) -> i64 {
-        self.0.committed.load(Ordering::SeqCst)
+        self.0.committed.lock().expect("no panic while it was held").1
     }
 
     pub(super) fn paused(&self) -> bool {
@@ -121,13 +150,13 @@ impl Log {
         self.0.records.lock().expect("no panic while it was held")
     }
 
-    fn read(&self, from: i64) -> Option<Arc<dyn RecordBatch>> {
+    fn read(&self, from: i64, rewinds: u32) -> Option<Arc<dyn RecordBatch>> {
         let records = self.records();
         let start = usize::try_from(from).expect("an offset");
         let found: Vec<_> = records.iter().enumerate().skip(start).take(self.0.batch).collect();
         let next_offset = found.last()?.0 as i64 + 1;
         let records = found.into_iter().filter_map(|(offset, value)| Some((offset as i64, value.clone()?))).collect();
-        Some(Arc::new(TestBatch { position: from, next_offset, records }))
+        Some(Arc::new(TestBatch { position: from, next_offset, records, rewinds }))
     }
 }
 
@@ -135,6 +164,7 @@ pub(super) struct TestStream {
     lease: Lease,
     log: Log,
     position: i64,
+    rewinds: u32,
 }
 
 impl Stream for TestStream {
@@ -148,7 +178,12 @@ impl Stream for TestStream {
             if !self.lease.is_active() {
                 return None;
             }
-            let found = if self.log.paused() { None } else { self.log.read(self.position) };
+            let (rewinds, begins) = *self.log.0.replaced.lock().expect("no panic while it was held");
+            if rewinds != self.rewinds {
+                (self.rewinds, self.position) = (rewinds, begins);
+                return Some(Arc::new(rewound(rewinds, batch(begins, begins, &[]))));
+            }
+            let found = if self.log.paused() { None } else { self.log.read(self.position, rewinds) };
             if let Some(batch) = found {
                 self.position = batch.next_offset();
                 return Some(batch);
@@ -191,8 +226,13 @@ impl Commit for TestCommit {
         let logs = self.logs.lock().expect("no panic while it was held");
         let (_, log) = logs.iter().find(|(lease, _)| lease.same(&offset.lease)).expect("assigned");
         assert!(!offset.lease.is_lost(), "a commit for a lost lease");
-        let before = log.0.committed.swap(offset.offset, Ordering::SeqCst);
-        assert!(before < offset.offset, "commits only grow: {before} then {}", offset.offset);
+        if offset.rewinds != offset.lease.rewinds() {
+            return Err(CommitError { code: None, reason: "rewound".into() });
+        }
+        let mut committed = log.0.committed.lock().expect("no panic while it was held");
+        let new = (offset.rewinds, offset.offset);
+        assert!(*committed < new, "commits only grow: {committed:?} then {new:?}");
+        *committed = new;
         Ok(())
     }
 }
@@ -230,7 +270,8 @@ impl Group {
     pub(super) fn assign(&self, partition: i32, log: &Log) -> Lease {
         let lease = Lease::new("t".into(), partition, 1);
         self.logs.lock().expect("no panic while it was held").push((lease.clone(), log.clone()));
-        let stream = TestStream { lease: lease.clone(), log: log.clone(), position: log.committed().max(0) };
+        let stream =
+            TestStream { lease: lease.clone(), log: log.clone(), position: log.committed().max(0), rewinds: 0 };
         self.tell(Change::Assigned(vec![stream]));
         lease
     }

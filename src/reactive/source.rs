@@ -59,6 +59,10 @@ pub(crate) trait RecordBatch: Send + Sync + 'static {
     fn leader_epoch(&self) -> i32;
     /// The end of what can be read, as of the fetch.
     fn high_watermark(&self) -> i64;
+    /// The first offset that is due.
+    fn position(&self) -> i64;
+    /// How often the position went back before it was fetched: offsets of different numbers are those of different logs.
+    fn rewinds(&self) -> u32;
     /// Shows the records from `from` on, in order, until told to break.
     fn visit(&self, from: Place, visit: &mut dyn FnMut(RawRecord<'_>) -> ControlFlow<()>);
 }
@@ -117,6 +121,14 @@ impl RecordBatch for FetchedRecords {
 
     fn high_watermark(&self) -> i64 {
         self.high_watermark
+    }
+
+    fn position(&self) -> i64 {
+        self.position
+    }
+
+    fn rewinds(&self) -> u32 {
+        self.rewinds
     }
 
     fn visit(&self, from: Place, visit: &mut dyn FnMut(RawRecord<'_>) -> ControlFlow<()>) {

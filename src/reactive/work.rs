@@ -53,6 +53,8 @@ pub(crate) enum Work {
     Bad(Vec<(Entry, BadRecord)>),
     /// No records, only offsets that hold none.
     Nothing,
+    /// No records: what follows is of another log than what was cut before, and begins at this offset (with leader epoch).
+    Rewound { rewinds: u32, begins: (i64, i32) },
 }
 
 /// The body of a request and the trace context of its first record.
@@ -76,6 +78,8 @@ pub(crate) struct Pending {
     batches: VecDeque<Measured>,
     /// Records of the first batch before it were taken.
     cursor: Place,
+    /// Of the batches that were cut last.
+    rewinds: u32,
 }
 
 struct Measured {
@@ -86,7 +90,7 @@ struct Measured {
 
 impl Pending {
     pub(crate) fn new(lease: Lease, formats: Formats) -> Self {
-        Self { lease, formats, batches: VecDeque::new(), cursor: Place::default() }
+        Self { lease, formats, batches: VecDeque::new(), cursor: Place::default(), rewinds: 0 }
     }
 
     pub(crate) fn push(&mut self, batch: Arc<dyn RecordBatch>) {
@@ -99,9 +103,9 @@ impl Pending {
         self.batches.push_back(Measured { batch, records, bytes });
     }
 
-    /// Drops everything; the next batch begins where it begins.
+    /// Drops what is of the log that was cut last; the next batch begins where it begins. What is of a later log stays.
     pub(crate) fn clear(&mut self) {
-        self.batches.clear();
+        self.batches.retain(|measured| measured.batch.rewinds() != self.rewinds);
         self.cursor = Place::default();
     }
 
@@ -130,8 +134,15 @@ impl Pending {
         undecodable
     }
 
-    /// Takes the records of the next request: at least one if there is any, no more than fit.
+    /// Takes the records of the next request: at least one if there is any, no more than fit, all of one log.
     pub(crate) fn cut(&mut self, limits: Limits) -> Cut {
+        if let Some(Measured { batch, .. }) = self.batches.front()
+            && batch.rewinds() != self.rewinds
+        {
+            self.rewinds = batch.rewinds();
+            let begins = (batch.position(), batch.leader_epoch());
+            return Cut { work: Work::Rewound { rewinds: self.rewinds, begins }, covered: None };
+        }
         let mut cutter = Cutter {
             limits,
             formats: self.formats,
@@ -143,7 +154,9 @@ impl Pending {
             traceparent: None,
         };
         let mut covered = None;
-        while let Some(Measured { batch, .. }) = self.batches.front() {
+        while let Some(Measured { batch, .. }) = self.batches.front()
+            && batch.rewinds() == self.rewinds
+        {
             let stopped_at = cutter.take_from(batch, self.cursor);
             match stopped_at {
                 Some(place) => {
@@ -281,7 +294,10 @@ fn visit(entries: &[Entry], mut show: impl FnMut(&Entry, super::source::RawRecor
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::settings::Format, reactive::script::batch};
+    use crate::{
+        config::settings::Format,
+        reactive::script::{batch, rewound},
+    };
 
     const ALL: Limits = Limits { records: 100, bytes: 1 << 20 };
 
@@ -291,7 +307,7 @@ mod tests {
         let mut position = 0;
         for records in batches {
             let next = records.last().map_or(position, |(offset, _)| offset + 1);
-            pending.push(batch(position, next, records));
+            pending.push(Arc::new(batch(position, next, records)));
             position = next;
         }
         pending
@@ -312,6 +328,7 @@ mod tests {
                 }
                 Work::Bad(bad) => bad.iter().map(|(entry, _)| -entry.offset).collect(),
                 Work::Nothing => Vec::new(),
+                Work::Rewound { begins, .. } => vec![begins.0],
             };
             all.push((offsets, cut.covered.map(|(end, _)| end)));
         }
@@ -342,6 +359,21 @@ mod tests {
     fn batches_without_records_only_move_the_position() {
         let empty: &[&[(i64, &str)]] = &[&[]];
         assert_eq!(cuts(pending(empty), ALL), [(vec![], Some(0))]);
+    }
+
+    #[test]
+    fn records_of_two_logs_never_go_out_together() {
+        let all = || {
+            let mut all = pending(&[&[(1, "1"), (2, "2")], &[(3, "3")]]);
+            all.push(Arc::new(rewound(1, batch(2, 2, &[]))));
+            all.push(Arc::new(rewound(1, batch(2, 4, &[(2, "22"), (3, "33")]))));
+            all
+        };
+        let expected = [(vec![1, 2, 3], Some(4)), (vec![2], None), (vec![2, 3], Some(4))];
+        assert_eq!(cuts(all(), ALL), expected);
+        let mut rest = all();
+        rest.clear();
+        assert_eq!(cuts(rest, ALL), expected[1..]);
     }
 
     #[test]

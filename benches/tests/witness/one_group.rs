@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use protocol::{
     budget::Budget,
     client::Client,
-    consumer::{Assignor, CommitOffset, Committer, Consumer, ConsumerConfig, Event, PartitionStream},
+    consumer::{Assignor, Committer, Consumer, ConsumerConfig, Event, PartitionStream},
     producer::ProducerConfig,
 };
 use rdkafka::{
@@ -120,13 +120,7 @@ async fn lane(mut stream: PartitionStream, committer: Committer, ledger: Ledger)
         for record in records.iter() {
             ledger.record(records.lease.partition(), record.offset, Who::Us);
         }
-        let offset = CommitOffset {
-            lease: records.lease.clone(),
-            offset: records.next_offset,
-            leader_epoch: records.leader_epoch,
-            metadata: String::new(),
-        };
-        committer.commit(vec![offset]).await?;
+        committer.commit(vec![records.end()]).await?;
     }
     Ok(())
 }

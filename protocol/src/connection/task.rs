@@ -29,6 +29,8 @@ const OUTBOX_BYTES: usize = 256 * 1024;
 /// A negotiation takes at most so many ApiVersions requests.
 const NEGOTIATION_TRIES: usize = 3;
 
+const UNASKED: &str = "the broker sent an answer that nobody asked for";
+
 const API_VERSIONS: i16 = ApiKey::ApiVersions as i16;
 
 pub(super) struct Task {
@@ -133,9 +135,8 @@ impl Task {
             stream.write_all(&frame).await.map_err(io)?;
             stream.flush().await.map_err(io)?;
             self.state.counted.broker.sent(frame.len());
-            let body = self.read_frame(stream, inbox).await?;
-            let body = strip_header(body, API_VERSIONS, version, correlation_id as i32)
-                .map_err(|error| self.not_kafka(error))?;
+            let body = self.read_frame(stream, inbox, version, correlation_id as i32).await?;
+            let body = strip_header(body, API_VERSIONS, version).map_err(|error| self.not_kafka(error))?;
             match versions::read(version, body).map_err(|error| self.not_kafka(error))? {
                 Negotiation::Done(versions) => return Ok(versions),
                 Negotiation::Again(lower) => version = lower,
@@ -145,10 +146,19 @@ impl Task {
         Err(RequestErrorKind::UnsupportedVersion { api: "ApiVersions", address: self.state.address.clone() })
     }
 
-    async fn read_frame(&self, stream: &mut Box<dyn Stream>, inbox: &mut Inbox) -> Result<Bytes, RequestErrorKind> {
+    async fn read_frame(
+        &self,
+        stream: &mut Box<dyn Stream>,
+        inbox: &mut Inbox,
+        version: i16,
+        correlation_id: i32,
+    ) -> Result<Bytes, RequestErrorKind> {
         loop {
-            match inbox.next() {
+            match inbox.next(Some(correlation_id)) {
                 Next::Frame(frame) => return Ok(frame),
+                Next::Foreign(answered) => {
+                    return Err(self.not_kafka(foreign(API_VERSIONS, version, correlation_id, answered)));
+                }
                 Next::Refused(announced) => return Err(refused(&self.state, announced, &self.config)),
                 Next::More => match stream.read_buf(&mut inbox.buffer).await {
                     Ok(0) => return Err(self.unreachable("it closed the connection during ApiVersions".to_owned())),
@@ -336,20 +346,33 @@ impl<'a> Socket<'a> {
             Err(error) => return Err(self.closed(error)),
         }
         loop {
-            match self.inbox.next() {
+            let awaited = self.in_flight.iter().find(|request| request.expects_answer);
+            match self.inbox.next(awaited.map(|request| request.correlation_id)) {
                 Next::More => return Ok(()),
                 Next::Refused(announced) => return Err(refused(self.state, announced, self.config)),
                 Next::Frame(frame) => self.hand_out(frame)?,
+                Next::Foreign(answered) => return Err(self.misled(awaited, answered)),
+            }
+        }
+    }
+
+    /// Something else came than the awaited answer.
+    fn misled(&self, awaited: Option<&InFlight>, answered: i32) -> RequestErrorKind {
+        match awaited {
+            None => self.closed(UNASKED),
+            Some(request) => {
+                let error = foreign(request.api_key, request.version, request.correlation_id, answered);
+                RequestErrorKind::Decode { address: self.state.address.clone(), source: Arc::new(error) }
             }
         }
     }
 
     fn hand_out(&mut self, frame: Bytes) -> Result<(), RequestErrorKind> {
         let Some(position) = self.in_flight.iter().position(|request| request.expects_answer) else {
-            return Err(self.closed("the broker sent an answer that nobody asked for"));
+            return Err(self.closed(UNASKED));
         };
         let Some(request) = self.in_flight.remove(position) else { return Ok(()) };
-        match strip_header(frame, request.api_key, request.version, request.correlation_id) {
+        match strip_header(frame, request.api_key, request.version) {
             Ok(body) => {
                 let answer = Answer { version: request.version, body };
                 request.reply.answer(Some(answer), request.since.elapsed());
@@ -388,19 +411,20 @@ fn refused(state: &State, announced: i32, config: &ConnectionConfig) -> RequestE
     }
 }
 
-/// The body behind a response header, whose correlation id must be the one asked for.
-fn strip_header(mut frame: Bytes, api_key: i16, version: i16, correlation_id: i32) -> Result<Bytes, DecodeError> {
-    let answered = message::decode_response_header(api_key, version, &mut frame)?;
-    if answered == correlation_id {
-        return Ok(frame);
-    }
-    Err(DecodeError {
+/// The body behind a response header; whose answer it is was looked at before.
+fn strip_header(mut frame: Bytes, api_key: i16, version: i16) -> Result<Bytes, DecodeError> {
+    message::decode_response_header(api_key, version, &mut frame)?;
+    Ok(frame)
+}
+
+fn foreign(api_key: i16, version: i16, correlation_id: i32, answered: i32) -> DecodeError {
+    DecodeError {
         api: message::api_name(api_key),
         version,
         direction: Direction::Response,
         field: "correlation_id".to_owned(),
         reason: Reason::Correlation { expected: correlation_id, answered },
-    })
+    }
 }
 
 /// The bytes of a request in the highest common version, which `encode` writes. `topic_ids`: the ids of all its topics are

@@ -49,9 +49,19 @@ pub(super) enum Command {
     /// All partitions of one assignment together, so that they share requests.
     Add(Vec<NewPartition>),
     Remove(Vec<Lease>),
+    /// `seek` is its number; `rewinds` and `back` are as of what the stream handed out last.
     Seek {
         lease: Lease,
         offset: i64,
+        seek: u64,
+        rewinds: u32,
+        back: bool,
+    },
+    /// The stream cannot read what is at `offset`.
+    Stand {
+        lease: Lease,
+        offset: i64,
+        rewinds: u32,
     },
 }
 
@@ -75,6 +85,8 @@ struct Partition {
     leader: Option<(NodeId, i32)>,
     /// Of the topic that the position belongs to; nil = not known yet.
     topic_id: Uuid,
+    /// Where the last rewind went to; None before one, or until that is known.
+    begins: Option<Position>,
     /// Asked alone after an answer that was too large, to find the batch that is.
     alone: bool,
     refusal_told: bool,
@@ -88,6 +100,25 @@ impl Partition {
         }
         let known = std::mem::replace(&mut self.topic_id, topic_id);
         !known.is_nil() && known != topic_id
+    }
+
+    /// What was read so far is of a log that is gone: none of it is committed any more.
+    fn rewind(&mut self, phase: Phase) {
+        self.lease.rewind();
+        self.begins = None;
+        self.phase = phase;
+    }
+
+    /// Reads on from `position`; after a rewind the stream is told so first.
+    fn begin(&mut self, position: Position, seek: u64) {
+        self.phase = Phase::Fetching(position);
+        self.backoff.reset();
+        let rewinds = self.lease.rewinds();
+        if rewinds > 0 {
+            self.begins = Some(position);
+            // Whoever dropped the stream does not want to know.
+            let _ = self.chunks.send(Chunk::begin(position, seek, rewinds));
+        }
     }
 }
 
@@ -194,17 +225,36 @@ impl Fetcher {
             Command::Remove(leases) => {
                 self.partitions.retain(|_, partition| !leases.iter().any(|lease| lease.same(&partition.lease)));
             }
-            Command::Seek { lease, offset } => {
-                let key = (lease.topic().clone(), lease.partition());
-                if let Some(partition) = self.partitions.get_mut(&key).filter(|found| found.lease.same(&lease)) {
-                    partition.phase = Phase::Fetching(Position { offset, epoch: -1 });
-                    partition.alone = false;
-                    // What is on its way is for the old position and will be dropped.
-                    partition.busy = false;
-                    partition.not_before = Instant::now();
+            Command::Seek { lease, offset, seek, rewinds, back } => {
+                let Some(partition) = self.held_under(&lease) else { return };
+                partition.alone = false;
+                // What is on its way is for the old position and will be dropped.
+                partition.busy = false;
+                partition.not_before = Instant::now();
+                let position = Position { offset, epoch: -1 };
+                if lease.rewinds() != rewinds {
+                    // Whoever seeks has not heard of the rewind, and the stream drops what was sent since.
+                    if let Some(begins) = partition.begins {
+                        partition.begin(begins, seek);
+                    }
+                } else if back {
+                    partition.rewind(Phase::Fetching(position));
+                    partition.begin(position, seek);
+                } else {
+                    partition.phase = Phase::Fetching(position);
+                }
+            }
+            Command::Stand { lease, offset, rewinds } => {
+                if let Some(partition) = self.held_under(&lease).filter(|_| lease.rewinds() == rewinds) {
+                    partition.phase = Phase::Standing(Position { offset, epoch: -1 });
                 }
             }
         }
+    }
+
+    fn held_under(&mut self, lease: &Lease) -> Option<&mut Partition> {
+        let key = (lease.topic().clone(), lease.partition());
+        self.partitions.get_mut(&key).filter(|found| found.lease.same(lease))
     }
 
     fn add(&mut self, new: NewPartition) {
@@ -220,6 +270,7 @@ impl Fetcher {
             not_before: Instant::now(),
             leader: None,
             topic_id: Uuid::nil(),
+            begins: None,
             alone: false,
             refusal_told: false,
         };
@@ -243,7 +294,21 @@ impl Fetcher {
         let mut homeless: Vec<(Key, i64)> = Vec::new();
         let full = self.full_at();
         for (key, partition) in &mut self.partitions {
-            if partition.busy || !partition.lease.is_active() || matches!(partition.phase, Phase::Standing(_)) {
+            if partition.busy || !partition.lease.is_active() {
+                continue;
+            }
+            let topic_id = metadata.topics.get(&key.0).map(|topic| topic.id).unwrap_or_default();
+            if partition.is_of_another(topic_id) {
+                // Also of one that stands: what it stood before is gone.
+                tracing::warn!(topic = %key.0, partition = key.1, "the topic was made anew: going on by auto.offset.reset");
+                let offset = partition.phase.position().offset;
+                partition.rewind(Phase::Resetting(self.config.offset_reset));
+                (partition.alone, partition.not_before) = (false, now);
+                if self.config.offset_reset == OffsetReset::None {
+                    homeless.push((key.clone(), offset));
+                }
+            }
+            if matches!(partition.phase, Phase::Standing(_) | Phase::Resetting(OffsetReset::None)) {
                 continue;
             }
             if partition.not_before > now {
@@ -260,16 +325,6 @@ impl Fetcher {
                 partition.phase = partition.phase.leader_changed();
             }
             partition.leader = Some((leader, epoch));
-            let topic_id = metadata.topics.get(&key.0).map(|topic| topic.id).unwrap_or_default();
-            if partition.is_of_another(topic_id) {
-                match (self.config.offset_reset, partition.phase) {
-                    (OffsetReset::None, Phase::Fetching(position) | Phase::Validating(position)) => {
-                        homeless.push((key.clone(), position.offset));
-                        continue;
-                    }
-                    (reset, _) => partition.phase = Phase::Resetting(reset),
-                }
-            }
             match partition.phase {
                 Phase::Resetting(OffsetReset::None) | Phase::Standing(_) => continue,
                 Phase::Resetting(OffsetReset::Earliest) => {
@@ -410,8 +465,8 @@ impl Fetcher {
             memory.shrink(whole);
         }
         for (key, fetched) in answer.partitions {
-            if asked.contains_key(&key) {
-                self.take_partition(node, source, key, fetched, whole, &mut memory);
+            if let Some(Asked { seek, .. }) = asked.get(&key) {
+                self.take_partition((node, source), key, *seek, fetched, whole, &mut memory);
             }
         }
     }
@@ -441,7 +496,7 @@ impl Fetcher {
             self.cluster.request_refresh();
         }
         for (key, asked) in asked {
-            // Once may be garbage that looks like a size; twice, and alone, is a batch.
+            // Among several it is not known whose it is: each is asked alone next.
             let alone = self.partitions.get(key).is_some_and(|partition| partition.alone);
             match too_large {
                 Some((size, limit)) if alone => {
@@ -460,9 +515,9 @@ impl Fetcher {
 
     fn take_partition(
         &mut self,
-        node: NodeId,
-        source: usize,
+        from: (NodeId, usize),
         key: Key,
+        seek: u64,
         fetched: FetchedPartition,
         whole: usize,
         memory: &mut Reservation,
@@ -471,11 +526,11 @@ impl Fetcher {
             return;
         };
         if let Some(DivergingEpoch { epoch, end_offset }) = fetched.diverging_epoch {
-            self.truncated(&key, position, Position { offset: end_offset, epoch });
+            self.truncated(&key, position, Position { offset: end_offset, epoch }, seek);
             return;
         }
         if !fetched.error.is_none() {
-            self.fetch_failed(node, source, &key, position, fetched.error);
+            self.fetch_failed(from, &key, position, fetched.error);
             return;
         }
         let Some(partition) = self.partitions.get_mut(&key) else { return };
@@ -507,6 +562,8 @@ impl Fetcher {
             },
             memory: Arc::new(share),
             position,
+            seek,
+            rewinds: partition.lease.rewinds(),
         };
         let fault = walk.deliver(records, &partition.feed, &partition.chunks);
         partition.phase = Phase::Fetching(walk.position);
@@ -516,7 +573,7 @@ impl Fetcher {
         }
     }
 
-    fn fetch_failed(&mut self, node: NodeId, source: usize, key: &Key, position: Position, code: ErrorCode) {
+    fn fetch_failed(&mut self, (node, source): (NodeId, usize), key: &Key, position: Position, code: ErrorCode) {
         tracing::debug!(topic = %key.0, partition = key.1, offset = position.offset, %code, "a partition's fetch failed");
         match position::on_fetch_error(code) {
             FetchError::Refresh => {
@@ -540,7 +597,7 @@ impl Fetcher {
                     tracing::warn!(topic = %key.0, partition = key.1, offset = position.offset, ?reset,
                         "the offset is no longer in the log (retention?): going on by auto.offset.reset");
                     if let Some(partition) = self.partitions.get_mut(key) {
-                        partition.phase = Phase::Resetting(reset);
+                        partition.rewind(Phase::Resetting(reset));
                     }
                 }
             },
@@ -563,11 +620,7 @@ impl Fetcher {
 
     fn stand(&mut self, key: &Key) {
         if let Some(partition) = self.partitions.get_mut(key) {
-            let position = match partition.phase {
-                Phase::Fetching(position) | Phase::Validating(position) | Phase::Standing(position) => position,
-                Phase::Resetting(_) => Position { offset: -1, epoch: -1 },
-            };
-            partition.phase = Phase::Standing(position);
+            partition.phase = Phase::Standing(partition.phase.position());
         }
     }
 

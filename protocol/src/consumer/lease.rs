@@ -124,12 +124,13 @@ impl Lease {
         self.0.confirmed_until.send_replace(suspect.then(Instant::now));
     }
 
-    /// Allows the next commit of this lease to be lower than those before it: whoever seeks back on purpose calls this first.
+    /// The position goes back, or into another log: no offset of before may be committed any more. For whoever fetches.
     pub fn rewind(&self) {
         self.0.rewinds.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// How often it was rewound.
+    /// How often the position went back. What was fetched before the last time counts no more, see
+    /// [`FetchedRecords::rewinds`](super::FetchedRecords::rewinds).
     pub fn rewinds(&self) -> u32 {
         self.0.rewinds.load(Ordering::Acquire)
     }

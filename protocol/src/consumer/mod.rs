@@ -193,6 +193,10 @@ pub struct FetchedRecords {
     pub leader_epoch: i32,
     /// The end of what a reader with our isolation level can see, as of this fetch.
     pub high_watermark: i64,
+    /// How often the position went back (the log was truncated or made anew, or a seek) before this was fetched. The first
+    /// of a new number has no records and tells by its position where reading goes on. Offsets of different numbers have
+    /// nothing to do with each other.
+    pub rewinds: u32,
     _memory: Option<Arc<Reservation>>,
 }
 
@@ -200,6 +204,17 @@ impl FetchedRecords {
     /// The records from the position on, in order, borrowed from the batch.
     pub fn iter(&self) -> impl Iterator<Item = RecordView<'_>> {
         self.iter_from(Place::default()).map(|(_, record)| record)
+    }
+
+    /// What to commit once all of it is finished.
+    pub fn end(&self) -> CommitOffset {
+        CommitOffset {
+            lease: self.lease.clone(),
+            rewinds: self.rewinds,
+            offset: self.next_offset,
+            leader_epoch: self.leader_epoch,
+            metadata: String::new(),
+        }
     }
 
     /// The same from a place on that this told before; each record with its place.
@@ -219,6 +234,8 @@ impl FetchedRecords {
 #[derive(Debug, Clone)]
 pub struct CommitOffset {
     pub lease: Lease,
+    /// Of the records that it is about, see [`FetchedRecords::rewinds`].
+    pub rewinds: u32,
     pub offset: i64,
     /// Of the last finished record; -1 if unknown.
     pub leader_epoch: i32,
@@ -328,9 +345,9 @@ impl Drop for Consumer {
 pub struct Committer(GroupHandle);
 
 impl Committer {
-    /// Commits and waits for the answer. Offsets of leases that are Lost, or lower than the last of the same lease (see
-    /// [`Lease::rewind`]), are refused; the error names the first, and the others are committed all the same. Dropping the
-    /// future stops waiting; the commit itself may still happen.
+    /// Commits and waits for the answer. Offsets of leases that are Lost, of before the position went back, or lower than
+    /// the last of the same lease are refused; the error names the first, and the others are committed all the same.
+    /// Dropping the future stops waiting; the commit itself may still happen.
     pub async fn commit(&self, offsets: Vec<CommitOffset>) -> Result<(), CommitError> {
         self.0.commit(offsets).await
     }

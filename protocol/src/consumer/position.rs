@@ -37,6 +37,14 @@ impl Phase {
         }
     }
 
+    /// Where it is; -1 while that is asked for.
+    pub(super) fn position(self) -> Position {
+        match self {
+            Self::Fetching(position) | Self::Validating(position) | Self::Standing(position) => position,
+            Self::Resetting(_) => Position { offset: -1, epoch: -1 },
+        }
+    }
+
     /// The partition has another leader epoch than when it was last fetched.
     pub(super) fn leader_changed(self) -> Self {
         match self {

@@ -7,7 +7,7 @@ use std::sync::{
 
 use tokio::sync::{Notify, mpsc};
 
-use super::{Fault, FaultKind, FetchedRecords, Lease, fetcher::Command};
+use super::{Fault, FaultKind, FetchedRecords, Lease, fetcher::Command, position::Position};
 use crate::{
     budget::{Budget, Reservation},
     record::{BatchError, Compression, RawBatch, Records},
@@ -23,6 +23,8 @@ pub(super) struct Chunk {
     pub(super) high_watermark: i64,
     /// The seek after which it was fetched.
     pub(super) seek: u64,
+    /// As of [`FetchedRecords::rewinds`].
+    pub(super) rewinds: u32,
     pub(super) bytes: usize,
     pub(super) memory: Option<Arc<Reservation>>,
 }
@@ -47,21 +49,42 @@ pub(super) struct Back {
     pub(super) unpacked: Budget,
 }
 
+impl Chunk {
+    /// Says where reading goes on after a rewind.
+    pub(super) fn begin(position: Position, seek: u64, rewinds: u32) -> Self {
+        let Position { offset, epoch } = position;
+        Self {
+            batch: None,
+            position: offset,
+            next_offset: offset,
+            leader_epoch: epoch,
+            high_watermark: offset,
+            seek,
+            rewinds,
+            bytes: 0,
+            memory: None,
+        }
+    }
+}
+
 /// The records of one assigned partition. Reading it moves nothing in Kafka; only a commit does.
 pub struct PartitionStream {
     lease: Lease,
     chunks: mpsc::UnboundedReceiver<Chunk>,
     /// A chunk that was taken and waits for memory.
     held: Option<Chunk>,
-    /// After a batch that cannot be read: nothing follows before a seek.
+    /// After a batch that cannot be read: nothing of that log follows before a seek.
     standing: bool,
+    /// What was handed out last: the offset after it, and its rewinds.
+    next_offset: i64,
+    rewinds: u32,
     feed: Arc<Feed>,
     back: Back,
 }
 
 impl PartitionStream {
     pub(super) fn new(lease: Lease, chunks: mpsc::UnboundedReceiver<Chunk>, feed: Arc<Feed>, back: Back) -> Self {
-        Self { lease, chunks, held: None, standing: false, feed, back }
+        Self { lease, chunks, held: None, standing: false, next_offset: 0, rewinds: 0, feed, back }
     }
 
     pub fn lease(&self) -> &Lease {
@@ -69,16 +92,12 @@ impl PartitionStream {
     }
 
     /// The next records, in order; None once the lease is no longer Active or the consumer was closed. A batch that cannot
-    /// be read is reported as a [`Fault`], and the stream waits until a seek passes it or the lease ends.
+    /// be read is reported as a [`Fault`], and the stream waits until a seek passes it, its log is gone or the lease ends.
     ///
     /// Cancel-safe: dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<FetchedRecords> {
         loop {
             if !self.lease.is_active() {
-                return None;
-            }
-            if self.standing {
-                self.lease.revoking().await;
                 return None;
             }
             if self.held.is_none() {
@@ -89,27 +108,32 @@ impl PartitionStream {
                     chunk = self.chunks.recv() => self.held = Some(self.count_taken(chunk?)),
                 }
             }
-            let room = match &self.held {
-                Some(chunk) if chunk.seek == self.feed.seek.load(Ordering::Acquire) => self.room_for(chunk).await,
-                _ => {
-                    self.held = None;
-                    continue;
-                }
-            };
+            let seek = self.feed.seek.load(Ordering::Acquire);
+            let (standing, rewinds) = (self.standing, self.rewinds);
+            self.held.take_if(|chunk| chunk.seek != seek || standing && chunk.rewinds == rewinds);
+            let Some(chunk) = &self.held else { continue };
+            let room = self.room_for(chunk).await;
             let Some(chunk) = self.held.take() else { continue };
+            (self.standing, self.rewinds) = (false, chunk.rewinds);
             match self.unpack(chunk, room) {
-                Ok(records) => return Some(records),
+                Ok(records) => {
+                    self.next_offset = records.next_offset;
+                    return Some(records);
+                }
                 Err((offset, kind)) => self.stand(offset, kind),
             }
         }
     }
 
-    /// Fetches from `offset` on; what was fetched before is dropped. Also ends the standing still after a bad batch.
+    /// Fetches from `offset` on; what was fetched before is dropped. Also ends the standing still after a bad batch. Below
+    /// what was handed out it counts as a rewind. Where the log was truncated or made anew and the records that say so were
+    /// not handed out yet, the offset is one of a log that is gone: reading goes on where the new one does.
     pub fn seek(&mut self, offset: i64) {
-        self.feed.seek.fetch_add(1, Ordering::AcqRel);
+        let seek = self.feed.seek.fetch_add(1, Ordering::AcqRel) + 1;
         self.held = None;
         self.standing = false;
-        let _ = self.back.commands.send(Command::Seek { lease: self.lease.clone(), offset });
+        let (rewinds, back) = (self.rewinds, offset < self.next_offset);
+        let _ = self.back.commands.send(Command::Seek { lease: self.lease.clone(), offset, seek, rewinds, back });
     }
 
     /// Stops fetching; what was fetched already stays and is still handed out by `next`.
@@ -174,12 +198,14 @@ impl PartitionStream {
             next_offset: chunk.next_offset,
             leader_epoch: chunk.leader_epoch,
             high_watermark: chunk.high_watermark,
+            rewinds: chunk.rewinds,
             _memory: memory,
         })
     }
 
     fn stand(&mut self, offset: i64, kind: FaultKind) {
         self.standing = true;
+        let _ = self.back.commands.send(Command::Stand { lease: self.lease.clone(), offset, rewinds: self.rewinds });
         let _ = self.back.faults.send(Fault {
             topic: Some(self.lease.topic().clone()),
             partition: Some(self.lease.partition()),

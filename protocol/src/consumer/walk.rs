@@ -25,6 +25,9 @@ pub(super) struct Walk {
     pub(super) memory: Arc<Reservation>,
     /// Where reading goes on; batches below it are left out.
     pub(super) position: Position,
+    /// Of the request, see [`Chunk`].
+    pub(super) seek: u64,
+    pub(super) rewinds: u32,
 }
 
 impl Walk {
@@ -58,7 +61,8 @@ impl Walk {
                 next_offset,
                 leader_epoch: epoch,
                 high_watermark: self.end,
-                seek: feed.seek.load(Ordering::Acquire),
+                seek: self.seek,
+                rewinds: self.rewinds,
                 bytes,
                 memory: visible.then(|| self.memory.clone()),
             };
@@ -113,6 +117,8 @@ mod tests {
             end: 100,
             memory: Arc::new(Budget::new(1000).charge(0)),
             position: Position { offset: position, epoch: -1 },
+            seek: 0,
+            rewinds: 0,
         };
         let (sender, mut chunks) = mpsc::unbounded_channel();
         let bytes: Vec<u8> = batches.iter().flat_map(|batch| batch.bytes.to_vec()).collect();

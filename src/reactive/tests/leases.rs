@@ -166,3 +166,72 @@ async fn faults_are_told_by_partition_and_by_group() {
     assert_eq!(bed.observer.status().partitions[0].state, PartitionState::Running);
     bed.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_goes_back_under_records_in_flight_is_read_anew_and_their_ends_count_for_nothing() {
+    let backend = TestBackend::new(|call| {
+        let answer = verdicts(call, &[]);
+        tokio::time::sleep(Duration::from_secs(10)).map(|()| answer).boxed()
+    });
+    let bed = setup().start(&backend);
+    let log = Log::with(4, 4);
+    let lease = bed.group.assign(0, &log);
+    bed.committed(&log, 4).await;
+    (4..8).for_each(|value| log.append(&value.to_string()));
+    backend.called(2).await;
+    // 4 to 7 are with the backend; the log is cut at 2, and others are written there.
+    log.replace(&lease, 2, &["22", "33", "44"]);
+    bed.committed(&log, 2).await;
+    bed.committed(&log, 5).await;
+    assert_eq!(backend.offsets(0), [vec![0, 1, 2, 3], vec![4, 5, 6, 7], vec![2, 3, 4]]);
+    log.append("55");
+    bed.committed(&log, 6).await;
+    assert_eq!(bed.metric(|metrics| &metrics.commit_failures), 0);
+    bed.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_of_a_new_log_counts_before_the_old_one_is_audited() {
+    let backend = TestBackend::by(|call| verdicts(call, &[]));
+    let bed = Setup { audit: true, ..setup() }.start(&backend);
+    bed.kafka.hold(true);
+    let log = Log::with(4, 4);
+    let lease = bed.group.assign(0, &log);
+    backend.called(1).await;
+    log.replace(&lease, 0, &["0", "1"]);
+    backend.called(2).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(log.committed(), -1);
+    bed.kafka.hold(false);
+    bed.committed(&log, 2).await;
+    assert_eq!(bed.observer.status().partitions[0].in_flight, 0);
+    bed.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_that_stands_goes_on_as_soon_as_its_log_is_another_one() {
+    let backend = TestBackend::by(|call| verdicts(call, &[]));
+    let mut setup = setup();
+    setup.settings.bad_record_policy = BadRecordPolicy::Stop;
+    let bed = setup.start(&backend);
+    let log = Log::with(4, 2);
+    let lease = bed.group.assign(0, &log);
+    bed.committed(&log, 2).await;
+    // A record that cannot be decoded, and before it is looked at again another log.
+    log.append("{");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(matches!(bed.observer.status().partitions[0].state, PartitionState::Standing { .. }));
+    log.replace(&lease, 0, &["0", "1", "2", "3"]);
+    bed.committed(&log, 4).await;
+    // Bytes that cannot be read, and another log.
+    let kind = FaultKind::CorruptBatch("crc".into());
+    bed.group.fault(Fault { topic: Some("t".into()), partition: Some(0), offset: Some(4), kind });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(matches!(bed.observer.status().partitions[0].state, PartitionState::Standing { .. }));
+    let replaced = Instant::now();
+    log.replace(&lease, 1, &["1", "2"]);
+    bed.committed(&log, 3).await;
+    assert!(replaced.elapsed() < Duration::from_secs(1), "it does not wait for the next look");
+    assert_eq!(bed.observer.status().partitions[0].state, PartitionState::Running);
+    bed.stop().await;
+}

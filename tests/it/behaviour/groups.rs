@@ -88,7 +88,8 @@ pub(super) async fn a_commit_of_a_former_generation_is_refused(bed: &Bed) -> Res
     let streams = assigned(&mut consumer, 1).await?;
     let lease = streams.first().context("a stream")?.lease().clone();
     let committer = consumer.committer();
-    let offset = |offset| CommitOffset { lease: lease.clone(), offset, leader_epoch: -1, metadata: String::new() };
+    let offset =
+        |offset| CommitOffset { lease: lease.clone(), rewinds: 0, offset, leader_epoch: -1, metadata: String::new() };
     committer.commit(vec![offset(0)]).await?;
     leave(consumer).await?;
     if committer.commit(vec![offset(1)]).await.is_ok() {

@@ -9,7 +9,9 @@ use futures_util::FutureExt as _;
 use kafka_protocol::messages::FetchRequest;
 use protocol::{
     budget::Budget,
-    consumer::{Consumer, ConsumerConfig, Event, Fault, FaultKind, OffsetReset, PartitionStream},
+    consumer::{
+        CommitOffset, Consumer, ConsumerConfig, Event, Fault, FaultKind, FetchedRecords, OffsetReset, PartitionStream,
+    },
     error_code::ErrorCode,
     producer::{Producer, ProducerConfig},
     record::{BatchBuilder, BatchHeader, Compression, ControlType, RawBatch, control_batch},
@@ -113,7 +115,10 @@ async fn no_fault_that_passes_loses_skips_or_doubles_a_record() -> Result<()> {
 
 #[tokio::test(start_paused = true)]
 async fn garbage_that_looks_like_a_size_is_no_batch_beyond_the_budget() -> Result<()> {
-    passing(|on| on.garbage(Bytes::from_static(b"HTTP/1.1 400 Bad Request\r\n\r\n")), 1).await
+    for times in [1, 5] {
+        passing(|on| on.garbage(Bytes::from_static(b"HTTP/1.1 400 Bad Request\r\n\r\n")), times).await?;
+    }
+    Ok(())
 }
 
 async fn passing(set: SetFault, times: usize) -> Result<()> {
@@ -297,7 +302,11 @@ async fn a_log_that_was_truncated_is_told_and_read_and_committed_from_its_end_on
     assert_eq!(fault.kind, FaultKind::Truncated { position: 10, end: 6 });
     put(&scene.fake, 0, &batch(Compression::None, &[b"a", b"b"])?)?;
     let again = batches(&mut streams, 2).await?;
-    assert_eq!(again.iter().map(|records| (records.position, records.next_offset)).collect::<Vec<_>>(), [(6, 8)]);
+    // First where reading goes on, then the records.
+    assert_eq!(
+        again.iter().map(|records| (records.position, records.next_offset)).collect::<Vec<_>>(),
+        [(6, 6), (6, 8)]
+    );
     // The group's offset goes back with the log, or a restart would skip what is written now.
     commit(&committer, &again).await?;
     assert_eq!(scene.fake.committed("g", TOPIC, 0), Some(8));
@@ -407,6 +416,87 @@ async fn a_topic_that_was_made_anew_is_read_from_where_the_reset_policy_says() -
     commit(&committer, &anew).await?;
     assert_eq!(scene.fake.committed("g", TOPIC, 0), Some(3));
     leave_in_peace(consumer).await
+}
+
+/// Ten records that were read and not committed, and a topic of that name with three others.
+async fn made_anew() -> Result<(Scene, Consumer, PartitionStream, Vec<CommitOffset>)> {
+    let (scene, producer, consumer, mut streams) = open(1).await?;
+    send_values(&producer, TOPIC, Some(0), 0..10).await?;
+    let old = batches(&mut streams, 10).await?.iter().map(FetchedRecords::end).collect();
+    scene.fake.delete_topic(TOPIC)?;
+    scene.fake.create_topic(TOPIC, 1).map_err(|code| anyhow!("{code}"))?;
+    for value in [&b"0"[..], b"1", b"2"] {
+        put(&scene.fake, 0, &batch(Compression::None, &[value])?)?;
+    }
+    Ok((scene, consumer, streams.pop().context("a stream")?, old))
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_in_flight_when_its_topic_was_made_anew_is_committed_no_more() -> Result<()> {
+    let (scene, consumer, mut stream, old) = made_anew().await?;
+    let committer = consumer.committer();
+    let begins = stream.next().await.context("the beginning")?;
+    assert_eq!((begins.position, begins.next_offset, begins.rewinds, begins.iter().count()), (0, 0, 1, 0));
+    for late in old {
+        assert!(committer.commit(vec![late]).await.is_err());
+    }
+    assert_eq!(scene.fake.committed("g", TOPIC, 0), None);
+    let anew = batches(std::slice::from_mut(&mut stream), 3).await?;
+    assert!(anew.iter().all(|records| records.rewinds == 1));
+    commit(&committer, &anew).await?;
+    assert_eq!(scene.fake.committed("g", TOPIC, 0), Some(3));
+    leave_in_peace(consumer).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_seek_in_a_log_that_is_gone_skips_nothing_of_the_new_one() -> Result<()> {
+    let (scene, consumer, mut stream, _) = made_anew().await?;
+    let read_to_the_end = |fake: &FakeCluster| {
+        let id = fake.topic_id(TOPIC);
+        let fetches = fake.requests_of::<FetchRequest>();
+        let mut topics = fetches.iter().flat_map(|(_, fetch)| &fetch.topics).filter(|topic| Some(topic.topic_id) == id);
+        topics.any(|topic| topic.partitions.iter().any(|partition| partition.fetch_offset == 3))
+    };
+    tokio::time::timeout(PATIENCE, scene.fake.wait_until(read_to_the_end)).await?;
+    stream.seek(2);
+    assert_eq!(read(&mut stream, 3).await?, numbers(0, 0..3));
+    stream.seek(2);
+    let again = batches(std::slice::from_mut(&mut stream), 1).await?;
+    // A seek back in the log that is read counts as another one.
+    let seen: Vec<_> = again.iter().map(|records| (records.position, records.next_offset, records.rewinds)).collect();
+    assert_eq!(seen, [(2, 2, 2), (2, 3, 2)]);
+    commit(&consumer.committer(), &again).await?;
+    leave_in_peace(consumer).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_that_stands_goes_on_when_its_topic_is_made_anew() -> Result<()> {
+    // What stops the fetcher, and what stops the stream.
+    for compression in [Compression::None, Compression::Lz4] {
+        let (scene, producer, mut consumer, mut streams) = open(1).await?;
+        let stream = streams.first_mut().context("a stream")?;
+        send_values(&producer, TOPIC, Some(0), 0..5).await?;
+        let whole = batch(compression, &[b"broken"])?;
+        let broken = match compression {
+            Compression::None => RawBatch::assemble(BatchHeader { magic: 1, ..whole.header }, &whole.payload())?,
+            _ => RawBatch::assemble(whole.header, &whole.payload().slice(..5))?,
+        };
+        scene.fake.plant(TOPIC, 0, &broken.bytes)?;
+        put(&scene.fake, 0, &batch(Compression::None, &[b"6"])?)?;
+        assert_eq!(read(stream, 5).await?, numbers(0, 0..5));
+        let (told, waited) = tokio::join!(fault(&mut consumer), tokio::time::timeout(PATIENCE / 2, stream.next()));
+        assert!(told?.kind.stands() && waited.is_err(), "it stands");
+        scene.fake.delete_topic(TOPIC)?;
+        scene.fake.create_topic(TOPIC, 1).map_err(|code| anyhow!("{code}"))?;
+        put(&scene.fake, 0, &batch(Compression::None, &[b"0", b"1"])?)?;
+        scene.client.cluster().refresh().await;
+        let anew = batches(&mut streams, 2).await?;
+        let seen: Vec<_> =
+            anew.iter().map(|records| (records.position, records.next_offset, records.rewinds)).collect();
+        assert_eq!(seen, [(0, 0, 1), (0, 2, 1)]);
+        leave_in_peace(consumer).await?;
+    }
+    Ok(())
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use protocol::{
     budget::Budget,
     client::Client,
-    consumer::{CommitOffset, Committer, Consumer, ConsumerConfig, Event, Lease, PartitionStream},
+    consumer::{Committer, Consumer, ConsumerConfig, Event, Lease, PartitionStream},
     error_code::ErrorCode,
 };
 use tokio::{sync::watch, task::JoinHandle};
@@ -239,13 +239,7 @@ impl Work {
         let lease = stream.lease().clone();
         while let Some(records) = stream.next().await {
             self.history.delivered(&self.name, lease.partition(), records.iter().map(|record| record.offset));
-            let offset = CommitOffset {
-                lease: lease.clone(),
-                offset: records.next_offset,
-                leader_epoch: records.leader_epoch,
-                metadata: String::new(),
-            };
-            if let Err(error) = self.committer.commit(vec![offset]).await {
+            if let Err(error) = self.committer.commit(vec![records.end()]).await {
                 self.history.write(|seen| seen.refused.push((lease.partition(), error.code)));
             }
         }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, bail};
 use futures_util::future::select_all;
-use protocol::consumer::{CommitOffset, Committer, Consumer, Event, FetchedRecords, PartitionStream};
+use protocol::consumer::{Committer, Consumer, Event, FetchedRecords, PartitionStream};
 
 use super::client::PATIENCE;
 
@@ -81,13 +81,7 @@ fn rows_of(records: &FetchedRecords) -> Vec<Row> {
 /// Commits all of these.
 pub(crate) async fn commit(committer: &Committer, read: &[FetchedRecords]) -> Result<()> {
     for records in read {
-        let offset = CommitOffset {
-            lease: records.lease.clone(),
-            offset: records.next_offset,
-            leader_epoch: records.leader_epoch,
-            metadata: String::new(),
-        };
-        committer.commit(vec![offset]).await?;
+        committer.commit(vec![records.end()]).await?;
     }
     Ok(())
 }

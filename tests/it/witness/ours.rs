@@ -8,7 +8,7 @@ use protocol::{
     budget::Budget,
     client::Client,
     cluster::ClusterConfig,
-    consumer::{CommitOffset, ConsumerConfig, Event},
+    consumer::{ConsumerConfig, Event},
     producer::{ProduceRecord, ProducerConfig, Receipt},
 };
 
@@ -115,13 +115,7 @@ async fn read_into(client: &Client, config: ConsumerConfig, count: usize, logs: 
                     log.push((record.offset, sample));
                     seen += 1;
                 }
-                let offset = CommitOffset {
-                    lease: records.lease.clone(),
-                    offset: records.next_offset,
-                    leader_epoch: records.leader_epoch,
-                    metadata: String::new(),
-                };
-                committer.commit(vec![offset]).await?;
+                committer.commit(vec![records.end()]).await?;
             }
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! What is asked and what an answer means stand in `lookup` and `position`; here it becomes the phase of a partition.
 
-use std::{collections::BTreeSet, sync::atomic::Ordering};
+use std::{collections::BTreeMap, sync::atomic::Ordering};
 
 use super::{Done, Fetcher};
 use crate::{
@@ -49,21 +49,21 @@ impl Fetcher {
         &mut self,
         asked: Vec<(Key, u64)>,
         answer: Result<Vec<Found>, RequestError>,
-        take: fn(&mut Self, Found),
+        take: fn(&mut Self, Found, u64),
     ) {
-        let mut open: BTreeSet<Key> = BTreeSet::new();
+        let mut open: BTreeMap<Key, u64> = BTreeMap::new();
         for (key, seek) in asked {
             let Some(partition) = self.partitions.get_mut(&key) else { continue };
             if partition.feed.seek.load(Ordering::Acquire) == seek {
                 partition.busy = false;
-                open.insert(key);
+                open.insert(key, seek);
             }
         }
         match answer {
             Ok(found) => {
                 for found in found {
-                    if open.remove(&found.key) {
-                        take(self, found);
+                    if let Some(seek) = open.remove(&found.key) {
+                        take(self, found, seek);
                     }
                 }
             }
@@ -73,21 +73,18 @@ impl Fetcher {
             }
         }
         // Whatever the answer left out is asked again later.
-        for key in open {
+        for key in open.into_keys() {
             self.back_off(&key);
         }
     }
 
-    pub(super) fn take_end(&mut self, found: Found) {
+    pub(super) fn take_end(&mut self, found: Found, seek: u64) {
         let Found { key, code, offset, epoch } = found;
         match code {
             ErrorCode::NONE if offset >= 0 => {
                 if let Some(partition) = self.partitions.get_mut(&key) {
                     tracing::debug!(topic = %key.0, partition = key.1, offset, "no committed offset: starting by auto.offset.reset");
-                    // The log may begin, or end, below what was committed of it.
-                    partition.lease.rewind();
-                    partition.phase = Phase::Fetching(Position { offset, epoch });
-                    partition.backoff.reset();
+                    partition.begin(Position { offset, epoch }, seek);
                 }
             }
             code if code.retriable() || code.is_none() => {
@@ -98,7 +95,7 @@ impl Fetcher {
         }
     }
 
-    pub(super) fn take_epoch(&mut self, found: Found) {
+    pub(super) fn take_epoch(&mut self, found: Found, seek: u64) {
         let Some(Phase::Validating(position)) = self.partitions.get(&found.key).map(|partition| partition.phase) else {
             return;
         };
@@ -110,7 +107,7 @@ impl Fetcher {
                 }
             }
             Validation::Truncated { end } => {
-                self.truncated(&found.key, position, Position { offset: end, epoch: found.epoch });
+                self.truncated(&found.key, position, Position { offset: end, epoch: found.epoch }, seek);
             }
             Validation::Again { refresh } => {
                 if refresh {
@@ -122,12 +119,12 @@ impl Fetcher {
         }
     }
 
-    pub(super) fn truncated(&mut self, key: &Key, position: Position, end: Position) {
+    pub(super) fn truncated(&mut self, key: &Key, position: Position, end: Position, seek: u64) {
         self.report(key, position.offset, FaultKind::Truncated { position: position.offset, end: end.offset });
         if let Some(partition) = self.partitions.get_mut(key) {
             // Commits go back with the log.
-            partition.lease.rewind();
-            partition.phase = Phase::Fetching(end);
+            partition.rewind(Phase::Fetching(end));
+            partition.begin(end, seek);
         }
     }
 }

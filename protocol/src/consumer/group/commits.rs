@@ -3,8 +3,8 @@
 //! One request is on its way at a time, because two sockets (or a retry) keep no order between two of them. A later offset
 //! of a partition takes the place of an earlier one that still waits, and answers for it.
 //!
-//! **A lease never goes back**: an offset lower than one that was queued for the same lease before is refused, unless the
-//! lease was rewound in between ([`Lease::rewind`], what an explicit seek does).
+//! **A lease never goes back**: an offset lower than one that was queued for the same lease before is refused. Where the
+//! position itself went back ([`Lease::rewinds`]) offsets begin anew, and those of before are refused: they are of another log.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,9 +36,17 @@ pub(super) struct Reply {
 
 struct Entry {
     lease: Lease,
+    rewinds: u32,
     offset: Offset,
     tries: u32,
     waiters: Vec<WaiterId>,
+}
+
+impl Entry {
+    /// Whether the position went back since it was admitted.
+    fn is_rewound(&self) -> bool {
+        self.rewinds != self.lease.rewinds()
+    }
 }
 
 /// How far a lease has gone.
@@ -68,6 +76,7 @@ fn refused(slot: &Slot, code: Option<ErrorCode>, why: &str) -> CommitError {
 }
 
 const NOT_OURS: &str = "the partition is no longer ours";
+const REWOUND: &str = "the position went back since";
 
 impl CommitQueue {
     pub(super) fn new(backoff: (Duration, Duration), now: Instant) -> Self {
@@ -99,6 +108,11 @@ impl CommitQueue {
         let mut slots = BTreeSet::new();
         for commit in offsets {
             let slot = (commit.lease.topic().clone(), commit.lease.partition());
+            if self.waiting.get(&slot).is_some_and(Entry::is_rewound)
+                && let Some(entry) = self.waiting.remove(&slot)
+            {
+                self.settle(entry.waiters, Some(refused(&slot, None, REWOUND)), replies);
+            }
             let held = ours(&slot).is_some_and(|lease| lease.same(&commit.lease) && !lease.is_lost());
             match held.then(|| self.admit_one(&slot, commit)) {
                 Some(Ok(())) => {
@@ -121,8 +135,10 @@ impl CommitQueue {
     }
 
     fn admit_one(&mut self, slot: &Slot, commit: CommitOffset) -> Result<(), CommitError> {
-        let CommitOffset { lease, offset, leader_epoch, metadata } = commit;
-        let rewinds = lease.rewinds();
+        let CommitOffset { lease, rewinds, offset, leader_epoch, metadata } = commit;
+        if rewinds != lease.rewinds() {
+            return Err(refused(slot, None, REWOUND));
+        }
         let floor = self.floors.get(slot).filter(|floor| floor.lease.same(&lease) && floor.rewinds == rewinds);
         let lowest = floor.map_or(0, |floor| floor.offset);
         if offset < lowest {
@@ -134,7 +150,7 @@ impl CommitQueue {
         match self.waiting.get_mut(slot) {
             Some(entry) => entry.offset = offset,
             None => {
-                self.waiting.insert(slot.clone(), Entry { lease, offset, tries: 0, waiters: Vec::new() });
+                self.waiting.insert(slot.clone(), Entry { lease, rewinds, offset, tries: 0, waiters: Vec::new() });
             }
         }
         Ok(())
@@ -145,9 +161,15 @@ impl CommitQueue {
         (self.on_its_way.is_empty() && !self.waiting.is_empty()).then_some(self.not_before)
     }
 
-    /// What to send next; only when it is [`CommitQueue::due`].
-    pub(super) fn take(&mut self) -> BTreeMap<Slot, Offset> {
-        self.on_its_way = std::mem::take(&mut self.waiting);
+    /// What to send next; only when it is [`CommitQueue::due`]. Nothing, if all that waited is of before a rewind.
+    pub(super) fn take(&mut self, replies: &mut Vec<Reply>) -> BTreeMap<Slot, Offset> {
+        for (slot, entry) in std::mem::take(&mut self.waiting) {
+            if entry.is_rewound() {
+                self.settle(entry.waiters, Some(refused(&slot, None, REWOUND)), replies);
+            } else {
+                self.on_its_way.insert(slot, entry);
+            }
+        }
         self.on_its_way.iter().map(|(slot, entry)| (slot.clone(), entry.offset.clone())).collect()
     }
 
@@ -175,7 +197,7 @@ impl CommitQueue {
             let limit = if code == Some(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION) { UNKNOWN_TOPIC_TRIES } else { TRIES };
             entry.tries += u32::from(fix != Fix::Rejoin && !moved);
             let again = matches!(fix, Fix::Retry | Fix::Refind | Fix::Rejoin);
-            if again && entry.tries < limit && !self.is_abandoned(&slot, &entry) {
+            if again && entry.tries < limit && !entry.is_rewound() && !self.is_abandoned(&slot, &entry) {
                 retried = true;
                 match self.waiting.get_mut(&slot) {
                     Some(later) => {
@@ -273,6 +295,7 @@ mod tests {
         fn commit(&mut self, waiter: WaiterId, offsets: &[(usize, i64)]) {
             let offsets = offsets.iter().map(|(partition, offset)| CommitOffset {
                 lease: self.leases[*partition].clone(),
+                rewinds: self.leases[*partition].rewinds(),
                 offset: *offset,
                 leader_epoch: 7,
                 metadata: String::new(),
@@ -285,7 +308,8 @@ mod tests {
         /// Sends, and answers each partition with its code; those without one are left out of the answer.
         fn round(&mut self, codes: &[(i32, ErrorCode)], rebalancing: bool) -> Vec<(i32, i64)> {
             self.now = self.queue.due().expect("something is due").max(self.now);
-            let sent = self.queue.take().into_iter().map(|(slot, offset)| (slot.1, offset.offset)).collect();
+            let sent =
+                self.queue.take(&mut self.replies).into_iter().map(|(slot, offset)| (slot.1, offset.offset)).collect();
             self.answer(codes, rebalancing);
             sent
         }
@@ -319,7 +343,7 @@ mod tests {
     fn one_is_on_its_way_and_the_next_is_due_as_soon_as_it_is_answered() {
         let mut rig = Rig::new();
         rig.commit(1, &[(0, 5)]);
-        rig.queue.take();
+        rig.queue.take(&mut rig.replies);
         rig.commit(2, &[(0, 6)]);
         assert_eq!(rig.queue.due(), None);
         rig.answer(&[(0, OK)], false);
@@ -333,7 +357,7 @@ mod tests {
     fn a_commit_that_is_sent_again_does_not_undo_a_later_one() {
         let mut rig = Rig::new();
         rig.commit(1, &[(0, 5)]);
-        rig.queue.take();
+        rig.queue.take(&mut rig.replies);
         rig.commit(2, &[(0, 9)]);
         rig.answer(&[(0, ErrorCode::NOT_COORDINATOR)], false);
         assert!(rig.queue.due().expect("due") > rig.now, "after a back-off");
@@ -344,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_never_goes_back_unless_it_was_rewound() {
+    fn a_lease_never_goes_back_unless_its_position_does() {
         let mut rig = Rig::new();
         rig.commit(1, &[(0, 9)]);
         rig.commit(2, &[(0, 8), (1, 3)]);
@@ -369,10 +393,46 @@ mod tests {
     }
 
     #[test]
+    fn what_was_read_before_the_position_went_back_is_committed_no_more() {
+        let mut rig = Rig::new();
+        let of = |rig: &Rig, rewinds, offset| CommitOffset {
+            lease: rig.leases[0].clone(),
+            rewinds,
+            offset,
+            leader_epoch: -1,
+            metadata: String::new(),
+        };
+        // On its way, waiting, and late.
+        rig.commit(1, &[(0, 8)]);
+        rig.queue.take(&mut rig.replies);
+        rig.commit(2, &[(0, 9), (1, 5)]);
+        rig.leases[0].rewind();
+        rig.answer(&[(0, ErrorCode::NOT_COORDINATOR)], false);
+        let late = of(&rig, 0, 10);
+        let leases = rig.leases.clone();
+        rig.queue.admit(3, vec![late], |slot| leases.get(slot.1 as usize), &mut rig.replies);
+        assert_eq!(rig.replies(), [(1, Err(Some(ErrorCode::NOT_COORDINATOR))), (3, Err(None))]);
+        assert_eq!(rig.round(&[(1, OK)], false), [(1, 5)]);
+        assert_eq!(rig.replies(), [(2, Err(None))]);
+        // None of them is a floor for the new log.
+        rig.commit(4, &[(0, 1)]);
+        assert_eq!(rig.round(&[(0, OK)], false), [(0, 1)]);
+        // All that waited is of before: nothing to send, and nothing that is awaited.
+        rig.commit(5, &[(0, 2)]);
+        rig.leases[0].rewind();
+        assert_eq!(rig.queue.take(&mut rig.replies), BTreeMap::new());
+        rig.commit(6, &[(0, 3)]);
+        rig.leases[0].rewind();
+        rig.commit(7, &[(0, 1)]);
+        assert_eq!(rig.round(&[(0, OK)], false), [(0, 1)]);
+        assert_eq!(rig.replies(), [(4, Ok(())), (5, Err(None)), (6, Err(None)), (7, Ok(()))]);
+    }
+
+    #[test]
     fn what_is_not_ours_is_refused_and_the_rest_is_committed() {
         let mut rig = Rig::new();
         let old = std::mem::replace(&mut rig.leases[0], Lease::new("t".into(), 0, 2));
-        let stale = CommitOffset { lease: old, offset: 4, leader_epoch: -1, metadata: String::new() };
+        let stale = CommitOffset { lease: old, rewinds: 0, offset: 4, leader_epoch: -1, metadata: String::new() };
         let good = CommitOffset { lease: rig.leases[1].clone(), ..stale.clone() };
         rig.leases[2].lose();
         let leases = rig.leases.clone();
@@ -429,7 +489,7 @@ mod tests {
     fn no_answer_is_another_try() {
         let mut rig = Rig::new();
         rig.commit(1, &[(0, 5)]);
-        rig.queue.take();
+        rig.queue.take(&mut rig.replies);
         rig.queue.answered(None, false, rig.now, &mut rig.replies);
         rig.round(&[], false);
         assert_eq!(rig.round(&[(0, OK)], false), [(0, 5)]);
@@ -441,7 +501,7 @@ mod tests {
         let mut rig = Rig::new();
         let slots: [Slot; 2] = [("t".into(), 0), ("t".into(), 1)];
         rig.commit(1, &[(0, 5)]);
-        rig.queue.take();
+        rig.queue.take(&mut rig.replies);
         rig.commit(2, &[(1, 5)]);
         assert!(rig.queue.has_any(slots.iter()));
         rig.queue.abandon(slots.iter(), &mut rig.replies);

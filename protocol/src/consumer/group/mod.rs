@@ -67,8 +67,8 @@ pub(crate) struct GroupHandle {
 
 impl GroupHandle {
     /// Commits and waits for the answer; an error names the first partition that could not be committed, while the others
-    /// were. An offset lower than one that was committed under the same lease is refused (see [`Lease::rewind`]). While the
-    /// group rebalances the commit waits, and goes out in the new generation for what is still ours.
+    /// were. An offset lower than one that was committed under the same lease, or of before the position went back, is
+    /// refused. While the group rebalances the commit waits, and goes out in the new generation for what is still ours.
     ///
     /// Dropping the future stops waiting; the commit itself may still happen.
     pub(crate) async fn commit(&self, offsets: Vec<CommitOffset>) -> Result<(), CommitError> {

@@ -460,7 +460,13 @@ impl Membership {
 
     fn send_commits(&mut self) {
         let (member_id, generation) = (self.member_id.clone(), self.generation);
-        let request = Call::Commit { member_id, generation, offsets: self.commits.take() };
+        let mut replies = Vec::new();
+        let offsets = self.commits.take(&mut replies);
+        self.reply(replies);
+        if offsets.is_empty() {
+            return;
+        }
+        let request = Call::Commit { member_id, generation, offsets };
         self.send(request, self.config.request_timeout, Asked::Commit { generation });
     }
 }

@@ -166,7 +166,7 @@ impl Rig {
 
     fn commit(&mut self, waiter: WaiterId, partition: i32, offset: i64) {
         let lease = self.leases[&partition].clone();
-        let offsets = vec![CommitOffset { lease, offset, leader_epoch: 3, metadata: String::new() }];
+        let offsets = vec![CommitOffset { lease, rewinds: 0, offset, leader_epoch: 3, metadata: String::new() }];
         self.step(Event::Commit { waiter, offsets });
     }
 

@@ -143,7 +143,8 @@ impl World {
                 self.next_waiter += 1;
                 self.waiting.insert(self.next_waiter);
                 let lease = lease.clone();
-                let commit = CommitOffset { lease, offset: self.next_offset, leader_epoch: 0, metadata: String::new() };
+                let (rewinds, offset) = (lease.rewinds(), self.next_offset);
+                let commit = CommitOffset { lease, rewinds, offset, leader_epoch: 0, metadata: String::new() };
                 self.step(Event::Commit { waiter: self.next_waiter, offsets: vec![commit] });
             }
             Happening::Release(which) if !self.revoking.is_empty() => {
