@@ -9,22 +9,15 @@ use std::{
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    Delivery, Outcome, ProduceError, ProduceErrorKind, ProduceRecord, ProducerConfig,
-    completion::{self, Completion, Seat},
+    Delivery, Outcome, ProduceErrorKind, ProduceRecord, ProducerConfig,
+    batch::{Batch, Key, failure},
+    completion::{Completion, Seat},
     partitioner::{self, Sticky},
 };
-use crate::{
-    budget::Reservation,
-    cluster::Partition,
-    record::{BatchBuilder, BatchError, SealedBatch},
-};
+use crate::{budget::Reservation, cluster::Partition, record::BatchBuilder};
 
 /// What a batch reserves at first, if its first record takes no more.
 const FIRST_BYTES: usize = 1024;
-
-pub(super) type Key = (Arc<str>, i32);
-/// The number of a batch as it was filled, and the index of its first record in that.
-pub(super) type Place = (u64, usize);
 
 /// What senders and the task have in common. The lock is held for one record at a time, never across an await.
 pub(super) struct Shared {
@@ -65,75 +58,6 @@ struct Open {
     memory: Option<Reservation>,
 }
 
-/// A sealed batch that waits for its outcome.
-pub(super) struct Batch {
-    pub(super) number: u64,
-    pub(super) sealed: SealedBatch,
-    pub(super) completion: Arc<Completion>,
-    pub(super) indexes: Indexes,
-    pub(super) deadline: Instant,
-    /// Producer id, epoch and first sequence number it was last stamped with.
-    pub(super) stamp: Option<(i64, i16, i32)>,
-    /// A request with it may have been written without our knowing.
-    pub(super) in_doubt: bool,
-    pub(super) tries: u32,
-    pub(super) last_fault: String,
-    pub(super) _memory: Option<Arc<Reservation>>,
-}
-
-/// Of the records of a batch, their index in the batch as it was filled.
-pub(super) enum Indexes {
-    /// It is that batch, of so many records.
-    All(usize),
-    /// It is a part of it.
-    Part(Vec<usize>),
-}
-
-impl Indexes {
-    pub(super) fn len(&self) -> usize {
-        match self {
-            Self::All(count) => *count,
-            Self::Part(indexes) => indexes.len(),
-        }
-    }
-
-    pub(super) fn get(&self, place: usize) -> Option<usize> {
-        match self {
-            Self::All(count) => (place < *count).then_some(place),
-            Self::Part(indexes) => indexes.get(place).copied(),
-        }
-    }
-
-    /// In order, each with its place in this batch.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (usize, usize)> {
-        (0..self.len()).filter_map(|place| Some((place, self.get(place)?)))
-    }
-}
-
-impl Batch {
-    /// Where the first of its records was written, or why none was: what has an outcome already keeps it.
-    pub(super) fn settle(&self, outcome: completion::Outcome) {
-        match &self.indexes {
-            Indexes::All(_) => self.completion.set_all(outcome),
-            Indexes::Part(_) => self
-                .completion
-                .set(self.indexes.iter().map(|(place, index)| (index, outcome.clone().map(|first| first.at(place))))),
-        }
-    }
-}
-
-impl Batch {
-    /// Its place among the batches of its partition: parts of a divided batch share their number.
-    pub(super) fn place(&self) -> Place {
-        (self.number, self.indexes.get(0).unwrap_or_default())
-    }
-
-    /// Producer id and epoch that it was last stamped with.
-    pub(super) fn identity(&self) -> Option<(i64, i16)> {
-        self.stamp.map(|(id, epoch, _)| (id, epoch))
-    }
-}
-
 impl Shared {
     pub(super) fn new(config: ProducerConfig) -> Self {
         Self { config, state: Mutex::default(), wake: Notify::new() }
@@ -147,20 +71,23 @@ impl Shared {
     /// `deadline` is asked for if the record begins a batch.
     ///
     /// # Errors
-    /// When it is larger than any batch can be.
+    /// When it is larger than any batch can be, or nothing is sent any more.
     pub(super) fn append(
         &self,
         record: &ProduceRecord,
         partitions: &[Partition],
         deadline: impl FnOnce() -> Instant,
         room: Reservation,
-    ) -> Result<Delivery, BatchError> {
+    ) -> Result<Delivery, ProduceErrorKind> {
         let timestamp = record.timestamp.unwrap_or_else(now_ms);
         let fill = |builder: &mut BatchBuilder| {
             builder.append(timestamp, record.key.as_deref(), record.value.as_deref(), &record.headers)
         };
         let mut guard = self.state();
         let state = &mut *guard;
+        if state.ended {
+            return Err(ProduceErrorKind::Closed);
+        }
         if !state.topics.contains_key(&record.topic) {
             state.topics.insert(record.topic.clone(), Filling::default());
         }
@@ -186,7 +113,10 @@ impl Shared {
         }
         let expected = room.bytes().max(FIRST_BYTES).max(filling.last_bytes);
         let mut builder = BatchBuilder::new(self.config.compression, None, expected);
-        fill(&mut builder)?;
+        fill(&mut builder).map_err(|_| {
+            let limit = Some(BatchBuilder::MAX_BYTES);
+            ProduceErrorKind::TooLarge { size: room.bytes(), limit }
+        })?;
         let mut open = Open {
             number: state.next_number,
             builder,
@@ -234,21 +164,10 @@ impl Shared {
             let count = places(open.builder.count());
             open.completion.sealed(count);
             match open.builder.seal() {
-                Ok(batch) => sealed.push((
-                    key,
-                    Batch {
-                        number: open.number,
-                        sealed: batch,
-                        completion: open.completion,
-                        indexes: Indexes::All(count),
-                        deadline: open.deadline,
-                        stamp: None,
-                        in_doubt: false,
-                        tries: 0,
-                        last_fault: "it waited for its turn".to_owned(),
-                        _memory: open.memory.map(Arc::new),
-                    },
-                )),
+                Ok(batch) => {
+                    let batch = Batch::new(open.number, batch, open.completion, count, open.deadline, open.memory);
+                    sealed.push((key, batch));
+                }
                 Err(error) => {
                     let kind = ProduceErrorKind::DeliveryTimeout { last: error.to_string() };
                     let error = failure(&key, Outcome::NotSent, kind);
@@ -275,7 +194,15 @@ impl Shared {
         waiting
     }
 
-    /// Tells the task to fail what is left; returns how many batches that is.
+    /// Forgets what it knows of a topic that was not written to for long.
+    pub(super) fn forget(&self, topic: &str) {
+        let mut state = self.state();
+        if state.topics.get(topic).is_some_and(|filling| filling.open.is_empty()) {
+            state.topics.remove(topic);
+        }
+    }
+
+    /// Takes nothing more, and tells the task to fail what is left; returns how many batches that is.
     pub(super) fn end(&self) -> usize {
         let mut state = self.state();
         state.ended = true;
@@ -314,10 +241,6 @@ impl Open {
     }
 }
 
-pub(super) fn failure(key: &Key, outcome: Outcome, kind: ProduceErrorKind) -> ProduceError {
-    ProduceError { topic: key.0.clone(), partition: Some(key.1), outcome, kind }
-}
-
 /// Records of a batch; never negative.
 fn places(count: i32) -> usize {
     usize::try_from(count).unwrap_or_default()
@@ -331,7 +254,7 @@ fn now_ms() -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{budget::Budget, error_code::ErrorCode};
+    use crate::{budget::Budget, error_code::ErrorCode, producer::completion::Written};
 
     #[test]
     fn at_the_end_a_batch_that_has_its_outcome_is_not_left() {
@@ -339,13 +262,15 @@ mod tests {
         let record = ProduceRecord { topic: "t".into(), partition: Some(0), ..ProduceRecord::default() };
         let (leader, leader_epoch, error) = (Some(1), 0, ErrorCode::NONE);
         let partitions = [Partition { index: 0, leader, leader_epoch, error, replicas: vec![1] }];
-        let append = || shared.append(&record, &partitions, Instant::now, Budget::new(100).charge(50)).expect("small");
-        append();
+        let append = || shared.append(&record, &partitions, Instant::now, Budget::new(100).charge(50));
+        append().expect("small");
         shared.flush();
         let (sealed, _) = shared.drain(Instant::now());
         let [(_, batch)] = &sealed[..] else { panic!("{} batches", sealed.len()) };
-        batch.settle(Ok(completion::Written { partition: 0, offset: Some(0), append_time: None }));
-        append();
+        let written = Written { partition: 0, offset: Some(0), append_time: None };
+        assert_eq!(batch.settlement(Ok(written)).tell(), Some(0), "it has its end");
+        append().expect("not ended");
         assert_eq!(shared.end(), 1, "only the second");
+        assert_eq!(append().err(), Some(ProduceErrorKind::Closed), "nobody would send it");
     }
 }

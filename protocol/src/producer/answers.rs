@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use kafka_protocol::messages::{ProduceRequest, produce_response::PartitionProduceResponse};
 
-use super::accumulator::Key;
+use super::batch::Key;
 use crate::{
     cluster::{Broker, Cluster},
     connection::{Answer, Connection, RequestError},

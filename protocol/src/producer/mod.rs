@@ -4,9 +4,12 @@
 
 mod accumulator;
 mod answers;
+mod batch;
 mod completion;
+mod lane;
 mod partitioner;
 mod sender;
+mod sequencer;
 mod verdict;
 
 use std::{
@@ -287,8 +290,7 @@ impl Producer {
         if self.closed.load(Ordering::Acquire) {
             return Err(not_sent(ProduceErrorKind::Closed));
         }
-        let appended = self.shared.append(&record, partitions, until, room);
-        appended.map_err(|_| not_sent(ProduceErrorKind::TooLarge { size, limit: Some(BatchBuilder::MAX_BYTES) }))
+        self.shared.append(&record, partitions, until, room).map_err(not_sent)
     }
 
     /// A picture of the cluster in which the record has somewhere to go.
