@@ -74,8 +74,8 @@ pub(super) struct Batch {
     pub(super) deadline: Instant,
     /// Producer id, epoch and first sequence number it was last stamped with.
     pub(super) stamp: Option<(i64, i16, i32)>,
-    /// A request with it may have been written without our knowing.
-    pub(super) in_doubt: bool,
+    /// What is known of its tries so far, all together.
+    pub(super) outcome: Outcome,
     pub(super) tries: u32,
     pub(super) last_fault: String,
     pub(super) _memory: Option<Arc<Reservation>>,
@@ -128,6 +128,11 @@ impl Batch {
         (self.number, self.indexes.get(0).unwrap_or_default())
     }
 
+    /// A try ended so.
+    pub(super) fn tried(&mut self, outcome: Outcome) {
+        self.outcome = self.outcome.max(outcome);
+    }
+
     /// Producer id and epoch that it was last stamped with.
     pub(super) fn identity(&self) -> Option<(i64, i16)> {
         self.stamp.map(|(id, epoch, _)| (id, epoch))
@@ -143,8 +148,8 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a record into the open batch of its partition; returns what becomes of it. `partitions` are those of its topic;
-    /// `deadline` is asked for if the record begins a batch.
+    /// Puts a record into the open batch of its partition; returns what becomes of it, or None when nothing is taken any
+    /// more. `partitions` are those of its topic; `deadline` is asked for if the record begins a batch.
     ///
     /// # Errors
     /// When it is larger than any batch can be.
@@ -154,13 +159,16 @@ impl Shared {
         partitions: &[Partition],
         deadline: impl FnOnce() -> Instant,
         room: Reservation,
-    ) -> Result<Delivery, BatchError> {
+    ) -> Result<Option<Delivery>, BatchError> {
         let timestamp = record.timestamp.unwrap_or_else(now_ms);
         let fill = |builder: &mut BatchBuilder| {
             builder.append(timestamp, record.key.as_deref(), record.value.as_deref(), &record.headers)
         };
         let mut guard = self.state();
         let state = &mut *guard;
+        if state.ended {
+            return Ok(None);
+        }
         if !state.topics.contains_key(&record.topic) {
             state.topics.insert(record.topic.clone(), Filling::default());
         }
@@ -180,7 +188,7 @@ impl Shared {
                     drop(guard);
                     self.wake.notify_one();
                 }
-                return Ok(delivery);
+                return Ok(Some(delivery));
             }
             state.full.extend(filling.close(&record.topic, partition));
         }
@@ -205,22 +213,28 @@ impl Shared {
         }
         drop(guard);
         self.wake.notify_one();
-        Ok(delivery)
+        Ok(Some(delivery))
     }
 
-    /// The batches that are full, have lingered or are flushed, sealed; and when the next will have lingered.
-    pub(super) fn drain(&self, now: Instant) -> (Vec<(Key, Batch)>, Option<Instant>) {
+    /// The batches that are full, flushed, over their deadline, or have lingered and can go; sealed, and when the next is to
+    /// be looked at. One whose partition is `busy` goes on being filled: sealed, it would wait for its turn with what it has,
+    /// and a partition whose broker is slow for a moment would work off a queue of batches of one record each.
+    pub(super) fn drain(
+        &self,
+        now: Instant,
+        busy: impl Fn(&Arc<str>, i32) -> bool,
+    ) -> (Vec<(Key, Batch)>, Option<Instant>) {
         let mut guard = self.state();
         let state = &mut *guard;
         let mut next: Option<Instant> = None;
         for (topic, filling) in &mut state.topics {
             let mut due = Vec::new();
             for (partition, open) in &filling.open {
-                let lingers = open.since + self.config.linger;
-                if lingers <= now || open.number < state.flushed_below {
+                let until = if busy(topic, *partition) { open.deadline } else { open.since + self.config.linger };
+                if until <= now || open.number < state.flushed_below {
                     due.push(*partition);
                 } else {
-                    next = next.into_iter().chain([lingers]).min();
+                    next = next.into_iter().chain([until]).min();
                 }
             }
             for partition in due {
@@ -243,7 +257,7 @@ impl Shared {
                         indexes: Indexes::All(count),
                         deadline: open.deadline,
                         stamp: None,
-                        in_doubt: false,
+                        outcome: Outcome::NotSent,
                         tries: 0,
                         last_fault: "it waited for its turn".to_owned(),
                         _memory: open.memory.map(Arc::new),
@@ -340,12 +354,13 @@ mod tests {
         let (leader, leader_epoch, error) = (Some(1), 0, ErrorCode::NONE);
         let partitions = [Partition { index: 0, leader, leader_epoch, error, replicas: vec![1] }];
         let append = || shared.append(&record, &partitions, Instant::now, Budget::new(100).charge(50)).expect("small");
-        append();
+        assert!(append().is_some());
         shared.flush();
-        let (sealed, _) = shared.drain(Instant::now());
+        let (sealed, _) = shared.drain(Instant::now(), |_, _| false);
         let [(_, batch)] = &sealed[..] else { panic!("{} batches", sealed.len()) };
         batch.settle(Ok(completion::Written { partition: 0, offset: Some(0), append_time: None }));
-        append();
+        assert!(append().is_some());
         assert_eq!(shared.end(), 1, "only the second");
+        assert!(append().is_none(), "nobody would ever send it");
     }
 }

@@ -288,7 +288,8 @@ impl Producer {
             return Err(not_sent(ProduceErrorKind::Closed));
         }
         let appended = self.shared.append(&record, partitions, until, room);
-        appended.map_err(|_| not_sent(ProduceErrorKind::TooLarge { size, limit: Some(BatchBuilder::MAX_BYTES) }))
+        let too_large = |_| not_sent(ProduceErrorKind::TooLarge { size, limit: Some(BatchBuilder::MAX_BYTES) });
+        appended.map_err(too_large)?.ok_or_else(|| not_sent(ProduceErrorKind::Closed))
     }
 
     /// A picture of the cluster in which the record has somewhere to go.

@@ -116,19 +116,30 @@ impl Sender {
         let mut metadata = self.cluster.metadata_changes();
         loop {
             let now = Instant::now();
-            let (fresh, lingers) = self.shared.drain(now);
+            if cancel.is_cancelled() {
+                self.shared.end();
+            }
+            // Looked at first: from its end on nothing is taken, and everything is sealed.
+            let ended = self.shared.has_ended();
+            let (fresh, lingers) = self.shared.drain(now, |topic, partition| self.is_busy(topic, partition));
+            let nothing_new = fresh.is_empty();
             for (key, batch) in fresh {
                 self.expires = self.expires.min(batch.deadline);
                 self.lane(&key).queue.push_back(batch);
             }
-            if cancel.is_cancelled() || self.shared.has_ended() {
+            if ended {
                 self.fail_everything();
                 return;
             }
             if self.expires <= now {
                 self.expire(now);
             }
-            let next = lingers.into_iter().chain(self.send_what_is_ready(now)).fold(self.expires, Instant::min);
+            let again = self.send_what_is_ready(now);
+            if !nothing_new {
+                // What was sent made room for what was held back.
+                continue;
+            }
+            let next = lingers.into_iter().chain(again).fold(self.expires, Instant::min);
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => {}
@@ -138,6 +149,12 @@ impl Sender {
                 () = tokio::time::sleep_until(next) => {}
             }
         }
+    }
+
+    /// Whether a batch of this partition would have to wait for others.
+    fn is_busy(&self, topic: &Arc<str>, partition: i32) -> bool {
+        let full = |lane: &Lane| !lane.queue.is_empty() || lane.in_flight.len() >= self.shared.config.max_in_flight;
+        self.lanes.get(&(topic.clone(), partition)).is_some_and(|lane| full(lane) || lane.waits())
     }
 
     fn lane(&mut self, key: &Key) -> &mut Lane {
@@ -169,14 +186,7 @@ impl Sender {
             lane.queue = queue;
             for batch in late {
                 let last = id_fault.clone().filter(|_| batch.tries == 0).unwrap_or_else(|| batch.last_fault.clone());
-                let outcome = if batch.in_doubt {
-                    Outcome::Unknown
-                } else if batch.tries > 0 {
-                    Outcome::Rejected
-                } else {
-                    Outcome::NotSent
-                };
-                fail(&self.shared, key, &batch, outcome, ProduceErrorKind::DeliveryTimeout { last });
+                fail(&self.shared, key, &batch, batch.outcome, ProduceErrorKind::DeliveryTimeout { last });
             }
             for batch in &lane.in_flight {
                 if batch.deadline <= now && !batch.completion.is_done() {
@@ -375,20 +385,20 @@ impl Sender {
 
     fn unanswered(&mut self, key: &Key, mut batch: Batch, error: &RequestError) {
         tracing::debug!(topic = %key.0, partition = key.1, error = %error.chain(), "a batch got no answer");
-        batch.in_doubt |= error.outcome == Outcome::Unknown;
+        batch.tried(error.outcome);
         batch.last_fault = error.chain();
         self.cluster.request_refresh();
         if error.retriable() {
             self.again(key, batch);
         } else {
             let kind = ProduceErrorKind::DeliveryTimeout { last: error.chain() };
-            fail(&self.shared, key, &batch, error.outcome, kind);
+            fail(&self.shared, key, &batch, batch.outcome, kind);
         }
     }
 
     fn answered(&mut self, key: &Key, mut batch: Batch, answer: Option<&PartitionProduceResponse>) {
         let Some(answer) = answer else {
-            batch.in_doubt = true;
+            batch.tried(Outcome::Unknown);
             batch.last_fault = "the broker's answer left the partition out".to_owned();
             self.again(key, batch);
             return;
@@ -401,6 +411,7 @@ impl Sender {
         let case = Case {
             code,
             idempotent: self.shared.config.idempotence,
+            replicated: self.shared.config.acks == Acks::All,
             is_first,
             records: batch.indexes.len(),
             culprits: answer.record_errors.len(),
@@ -411,7 +422,7 @@ impl Sender {
             Verdict::WrittenBefore => self.written(key, batch, None, answer.log_append_time_ms),
             Verdict::Again { in_doubt, refresh } => {
                 tracing::debug!(topic = %key.0, partition = key.1, %code, "sending a batch again");
-                batch.in_doubt |= in_doubt;
+                batch.tried(if in_doubt { Outcome::Unknown } else { Outcome::Rejected });
                 batch.last_fault = code.to_string();
                 if refresh {
                     let leader = &answer.current_leader;
@@ -423,6 +434,7 @@ impl Sender {
             }
             Verdict::NewEpoch => {
                 tracing::info!(topic = %key.0, partition = key.1, %code, "beginning a new producer epoch for the partition");
+                batch.tried(Outcome::Rejected);
                 batch.last_fault = code.to_string();
                 self.new_epoch(key, batch);
             }
@@ -451,7 +463,9 @@ impl Sender {
                     }
                     code => ProduceErrorKind::Broker { code, message },
                 };
-                fail(&self.shared, key, &batch, Outcome::Rejected, kind);
+                // An earlier try of it may have been written.
+                batch.tried(Outcome::Rejected);
+                fail(&self.shared, key, &batch, batch.outcome, kind);
             }
         }
     }
@@ -466,9 +480,8 @@ impl Sender {
         if let Some(retries) = self.shared.config.retries
             && batch.tries > retries
         {
-            let outcome = if batch.in_doubt { Outcome::Unknown } else { Outcome::Rejected };
             let last = format!("{} after {} tries (retries={retries})", batch.last_fault, batch.tries);
-            fail(&self.shared, key, &batch, outcome, ProduceErrorKind::DeliveryTimeout { last });
+            fail(&self.shared, key, &batch, batch.outcome, ProduceErrorKind::DeliveryTimeout { last });
             return;
         }
         let lane = self.lane(key);
@@ -530,7 +543,7 @@ impl Sender {
                 indexes,
                 deadline: batch.deadline,
                 stamp,
-                in_doubt: false,
+                outcome: Outcome::Rejected,
                 tries: batch.tries,
                 last_fault: batch.last_fault.clone(),
                 _memory: batch._memory.clone(),
@@ -546,8 +559,7 @@ impl Sender {
     fn fail_everything(&mut self) {
         for (key, lane) in &mut self.lanes {
             for batch in lane.queue.drain(..) {
-                let outcome = if batch.in_doubt { Outcome::Unknown } else { Outcome::NotSent };
-                fail(&self.shared, key, &batch, outcome, ProduceErrorKind::Closed);
+                fail(&self.shared, key, &batch, batch.outcome, ProduceErrorKind::Closed);
             }
             for batch in lane.in_flight.drain(..) {
                 fail(&self.shared, key, &batch, Outcome::Unknown, ProduceErrorKind::Closed);
