@@ -3,7 +3,8 @@
 use std::fmt;
 
 /// The three things that can be known of a failed request. Kept apart from the socket up to the HTTP answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// The greatest of several tries is what is known of all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Outcome {
     /// No byte of it reached a broker: sending it again cannot repeat an effect.
     NotSent,

@@ -138,19 +138,25 @@ impl Shared {
         Ok(delivery)
     }
 
-    /// The batches that are full, have lingered or are flushed, sealed; and when the next will have lingered.
-    pub(super) fn drain(&self, now: Instant) -> (Vec<(Key, Batch)>, Option<Instant>) {
+    /// The batches that are full, flushed, over their deadline, or have lingered and can go; sealed, and when the next is to
+    /// be looked at. One whose partition is `busy` goes on being filled: sealed, it would wait for its turn with what it has,
+    /// and a partition whose broker is slow for a moment would work off a queue of batches of one record each.
+    pub(super) fn drain(
+        &self,
+        now: Instant,
+        busy: impl Fn(&Arc<str>, i32) -> bool,
+    ) -> (Vec<(Key, Batch)>, Option<Instant>) {
         let mut guard = self.state();
         let state = &mut *guard;
         let mut next: Option<Instant> = None;
         for (topic, filling) in &mut state.topics {
             let mut due = Vec::new();
             for (partition, open) in &filling.open {
-                let lingers = open.since + self.config.linger;
-                if lingers <= now || open.number < state.flushed_below {
+                let until = if busy(topic, *partition) { open.deadline } else { open.since + self.config.linger };
+                if until <= now || open.number < state.flushed_below {
                     due.push(*partition);
                 } else {
-                    next = next.into_iter().chain([lingers]).min();
+                    next = next.into_iter().chain([until]).min();
                 }
             }
             for partition in due {
@@ -265,7 +271,7 @@ mod tests {
         let append = || shared.append(&record, &partitions, Instant::now, Budget::new(100).charge(50));
         append().expect("small");
         shared.flush();
-        let (sealed, _) = shared.drain(Instant::now());
+        let (sealed, _) = shared.drain(Instant::now(), |_, _| false);
         let [(_, batch)] = &sealed[..] else { panic!("{} batches", sealed.len()) };
         let written = Written { partition: 0, offset: Some(0), append_time: None };
         assert_eq!(batch.settlement(Ok(written)).tell(), Some(0), "it has its end");

@@ -138,11 +138,7 @@ impl Batch {
 
     /// What one more try came to. A doubt stays, whatever a later try says.
     pub(super) fn learn(&mut self, outcome: Outcome) {
-        self.fate = match (self.fate, outcome) {
-            (Outcome::Unknown, _) | (_, Outcome::Unknown) => Outcome::Unknown,
-            (Outcome::Rejected, _) | (_, Outcome::Rejected) => Outcome::Rejected,
-            (Outcome::NotSent, Outcome::NotSent) => Outcome::NotSent,
-        };
+        self.fate = self.fate.max(outcome);
     }
 
     pub(super) fn stamp(&self) -> Option<Stamp> {

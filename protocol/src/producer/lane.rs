@@ -103,11 +103,14 @@ impl Lane {
 
     /// The next batch, if one may be sent as far as this lane is concerned, wherever to.
     pub(super) fn next(&self, max_in_flight: usize) -> Option<&Batch> {
-        let next = self.queue.front()?;
-        let alone =
-            next.tries() > 0 || self.repeating || !self.settled || self.in_flight.iter().any(|batch| batch.tries() > 1);
-        let room = if alone { 1 } else { max_in_flight };
-        (self.in_flight.len() < room).then_some(next)
+        self.queue.front().filter(|_| self.has_room(max_in_flight))
+    }
+
+    /// Whether one more may be in flight: alone, as long as something is repeated or nothing of the epoch was written.
+    pub(super) fn has_room(&self, max_in_flight: usize) -> bool {
+        let repeated = self.queue.front().is_some_and(|next| next.tries() > 0);
+        let alone = repeated || self.repeating || !self.settled || self.in_flight.iter().any(|batch| batch.tries() > 1);
+        self.in_flight.len() < if alone { 1 } else { max_in_flight }
     }
 
     /// Until when it rests, after a try that failed.

@@ -28,6 +28,8 @@ pub(super) enum Verdict {
 pub(super) struct Case {
     pub(super) code: ErrorCode,
     pub(super) idempotent: bool,
+    /// acks=all: the leader appends it and answers when the others have it.
+    pub(super) replicated: bool,
     /// No batch with a lower sequence number waits for its outcome.
     pub(super) is_first: bool,
     pub(super) records: usize,
@@ -58,12 +60,14 @@ pub(super) fn verdict(case: Case) -> Verdict {
         }
         ErrorCode::MESSAGE_TOO_LARGE | ErrorCode::RECORD_LIST_TOO_LARGE if case.records > 1 => Verdict::Divide,
         ErrorCode::INVALID_RECORD if case.culprits > 0 && case.culprits < case.records => Verdict::WithoutCulprits,
-        ErrorCode::NOT_LEADER_OR_FOLLOWER
-        | ErrorCode::LEADER_NOT_AVAILABLE
+        // Also of a leader that appended it and was deposed before the others had it: the next one may have it all the same.
+        ErrorCode::NOT_LEADER_OR_FOLLOWER | ErrorCode::KAFKA_STORAGE_ERROR => {
+            Verdict::Again { in_doubt: case.replicated, refresh: true }
+        }
+        ErrorCode::LEADER_NOT_AVAILABLE
         | ErrorCode::FENCED_LEADER_EPOCH
         | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
-        | ErrorCode::UNKNOWN_TOPIC_ID
-        | ErrorCode::KAFKA_STORAGE_ERROR => again(true),
+        | ErrorCode::UNKNOWN_TOPIC_ID => again(true),
         code if code.retriable() => again(false),
         _ => Verdict::Failed,
     }
@@ -76,7 +80,8 @@ mod tests {
     #[test]
     fn each_row_of_the_produce_error_table() {
         let again = |in_doubt, refresh| Verdict::Again { in_doubt, refresh };
-        let case = Case { code: ErrorCode::NONE, idempotent: true, is_first: true, records: 3, culprits: 0 };
+        let (code, idempotent, replicated, is_first) = (ErrorCode::NONE, true, true, true);
+        let case = Case { code, idempotent, replicated, is_first, records: 3, culprits: 0 };
         for (case, expected) in [
             (case, Verdict::Written),
             (Case { code: ErrorCode::DUPLICATE_SEQUENCE_NUMBER, ..case }, Verdict::WrittenBefore),
@@ -93,11 +98,12 @@ mod tests {
             (Case { code: ErrorCode::INVALID_RECORD, culprits: 1, ..case }, Verdict::WithoutCulprits),
             (Case { code: ErrorCode::INVALID_RECORD, culprits: 3, ..case }, Verdict::Failed),
             (Case { code: ErrorCode::INVALID_RECORD, ..case }, Verdict::Failed),
-            (Case { code: ErrorCode::NOT_LEADER_OR_FOLLOWER, ..case }, again(false, true)),
+            (Case { code: ErrorCode::NOT_LEADER_OR_FOLLOWER, ..case }, again(true, true)),
+            (Case { code: ErrorCode::NOT_LEADER_OR_FOLLOWER, replicated: false, ..case }, again(false, true)),
             (Case { code: ErrorCode::LEADER_NOT_AVAILABLE, ..case }, again(false, true)),
             (Case { code: ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, ..case }, again(false, true)),
             (Case { code: ErrorCode::UNKNOWN_TOPIC_ID, ..case }, again(false, true)),
-            (Case { code: ErrorCode::KAFKA_STORAGE_ERROR, ..case }, again(false, true)),
+            (Case { code: ErrorCode::KAFKA_STORAGE_ERROR, ..case }, again(true, true)),
             (Case { code: ErrorCode::CORRUPT_MESSAGE, ..case }, again(false, false)),
             (Case { code: ErrorCode::COORDINATOR_LOAD_IN_PROGRESS, ..case }, again(false, false)),
             (Case { code: ErrorCode::TOPIC_AUTHORIZATION_FAILED, ..case }, Verdict::Failed),

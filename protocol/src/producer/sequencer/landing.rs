@@ -8,7 +8,7 @@ use crate::{
     connection::RequestError,
     error_code::ErrorCode,
     producer::{
-        Outcome, ProduceErrorKind,
+        Acks, Outcome, ProduceErrorKind,
         batch::{Batch, Key, failure},
         completion::Written,
         verdict::{Case, Verdict, verdict},
@@ -53,6 +53,7 @@ impl Sequencer {
         let case = Case {
             code,
             idempotent: self.config.idempotence,
+            replicated: self.config.acks == Acks::All,
             is_first: self.lane(key, now).is_first(&batch),
             records: batch.records(),
             culprits: answer.record_errors.len(),

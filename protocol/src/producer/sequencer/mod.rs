@@ -169,6 +169,12 @@ impl Sequencer {
         std::mem::take(&mut self.actions)
     }
 
+    /// Whether a batch of this partition would have to wait for others.
+    pub(super) fn is_busy(&self, topic: &Arc<str>, partition: i32) -> bool {
+        let full = |lane: &Lane| !lane.waiting().is_empty() || !lane.has_room(self.config.max_in_flight);
+        self.lanes.get(&(topic.clone(), partition)).is_some_and(full)
+    }
+
     /// When the next step is due, if nothing happens before.
     pub(super) fn wake(&self) -> Instant {
         self.wake
