@@ -33,7 +33,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     connection::{
-        Answer, ApiVersions, BoxFuture, Connection, ConnectionConfig, Connector, RequestError, RequestErrorKind, frame,
+        Answer, ApiVersions, BoxFuture, Connection, ConnectionConfig, Connector, Mechanism, RequestError, RequestErrorKind, frame,
     },
     message::{self, EncodeError},
 };
@@ -68,6 +68,8 @@ pub struct ClusterConfig {
     pub max_response_bytes: usize,
     /// The largest answer to a fetch: what the byte budget can hold.
     pub max_fetch_response_bytes: usize,
+    /// `sasl.mechanism` and what belongs to it; None without SASL.
+    pub sasl: Option<Mechanism>,
 }
 
 impl ClusterConfig {
@@ -85,6 +87,7 @@ impl ClusterConfig {
             max_idle: Duration::from_secs(540),
             max_response_bytes: 32 * 1024 * 1024,
             max_fetch_response_bytes: 64 * 1024 * 1024,
+            sasl: None,
         }
     }
 }
@@ -129,6 +132,7 @@ impl Cluster {
             setup_timeout: config.connect_timeout,
             max_response_bytes: config.max_response_bytes,
             max_idle: config.max_idle,
+            sasl: config.sasl.clone(),
         };
         let reconnect = (config.reconnect_backoff, config.reconnect_backoff_max);
         let pool =

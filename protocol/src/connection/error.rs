@@ -21,6 +21,9 @@ pub enum RequestErrorKind {
     /// The socket could not be opened.
     #[error("{address} cannot be reached: {cause}")]
     Unreachable { address: Arc<str>, cause: Arc<str> },
+    /// The broker does not take us for who we say we are, or we do not trust it (SASL).
+    #[error("authentication at {address} failed: {cause}")]
+    Authentication { address: Arc<str>, cause: Arc<str> },
     /// The socket was closed, by the peer or by a fault on it.
     #[error("the connection to {address} was lost: {cause}")]
     Closed { address: Arc<str>, cause: Arc<str> },

@@ -1,7 +1,7 @@
 //! The task that owns a socket.
 //!
 //! ```text
-//! Delayed -> Connecting -> Negotiating -> Serving -> Poisoned
+//! Delayed -> Connecting -> Negotiating -> Authenticating -> Serving -> Poisoned
 //! ```
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
@@ -18,7 +18,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Answer, ApiVersions, Command, ConnectionConfig, Connector, Frame, RequestError, RequestErrorKind, State, Stream,
+    authentication::{AuthenticationError, Dialog, Progress},
     inbox::{Inbox, Next},
+    sasl::Token,
+    session::Session,
     versions::{self, Negotiation},
 };
 use crate::message::{self, DecodeError, Direction, EncodeError, Reason};
@@ -30,7 +33,21 @@ const NEGOTIATION_TRIES: usize = 3;
 
 const API_VERSIONS: i16 = ApiKey::ApiVersions as i16;
 
-type Reply = oneshot::Sender<Result<Option<Answer>, RequestError>>;
+/// Whom an answer is for.
+enum Reply {
+    Caller(oneshot::Sender<Result<Option<Answer>, RequestError>>),
+    /// The renewal of the session.
+    Session,
+}
+
+impl Reply {
+    fn send(self, answer: Result<Option<Answer>, RequestError>) {
+        // A caller may have lost interest.
+        if let Self::Caller(caller) = self {
+            let _ = caller.send(answer);
+        }
+    }
+}
 
 pub(super) struct Task {
     connector: Arc<dyn Connector>,
@@ -82,11 +99,9 @@ impl Task {
             opened = setup => opened,
         };
         match opened {
-            Ok((stream, versions, inbox)) => {
-                let versions = Arc::new(versions);
-                let _ = self.state.versions.set(versions.clone());
-                let (reader, writer) = tokio::io::split(stream);
-                let mut socket = Socket::new(reader, writer, inbox, versions, &self.state, &self.config);
+            Ok(opened) => {
+                let _ = self.state.versions.set(opened.versions.clone());
+                let mut socket = Socket::new(opened, &self.state, &self.config);
                 let cause = socket.serve(&mut self.commands, &cancel).await;
                 let _ = self.state.poison.set(cause.clone());
                 socket.fail_in_flight(&cause);
@@ -103,33 +118,81 @@ impl Task {
         RequestErrorKind::Unreachable { address: self.state.address.clone(), cause: cause.into() }
     }
 
-    async fn set_up(&self) -> Result<(Box<dyn Stream>, ApiVersions, Inbox), RequestErrorKind> {
+    async fn set_up(&self) -> Result<Opened, RequestErrorKind> {
         let mut stream =
             self.connector.connect(&self.host, self.port).await.map_err(|error| self.unreachable(error.to_string()))?;
         let mut inbox = Inbox::new(self.config.max_response_bytes);
-        let versions = self.negotiate(&mut stream, &mut inbox).await?;
-        Ok((stream, versions, inbox))
+        let mut correlation_id = 0;
+        let versions = Arc::new(self.negotiate(&mut stream, &mut inbox, &mut correlation_id).await?);
+        let session = match &self.config.sasl {
+            Some(mechanism) => {
+                let token = match mechanism.token() {
+                    Some(token) => Some(token.await),
+                    None => None,
+                };
+                let mut dialog = Dialog::new(mechanism, token).map_err(|error| authentication(&self.state, error))?;
+                self.authenticate(&mut dialog, &versions, &mut stream, &mut inbox, &mut correlation_id).await?
+            }
+            None => Session::Lasting,
+        };
+        Ok(Opened { stream, versions, inbox, session, correlation_id })
+    }
+
+    /// One request and its answer on a socket that does nothing else yet.
+    async fn ask(
+        &self,
+        frame: Frame,
+        stream: &mut Box<dyn Stream>,
+        inbox: &mut Inbox,
+        correlation_id: &mut i32,
+    ) -> Result<Bytes, RequestErrorKind> {
+        let Frame { api_key, version, mut bytes, .. } = frame;
+        let api = message::api_name(api_key);
+        let io = |error: io::Error| self.unreachable(format!("{api}: {error}"));
+        let id = *correlation_id;
+        *correlation_id += 1;
+        set_correlation_id(&mut bytes, id);
+        let mut framed = BytesMut::with_capacity(bytes.len() + 4);
+        framed.put_u32(bytes.len() as u32);
+        framed.extend_from_slice(&bytes);
+        stream.write_all(&framed).await.map_err(io)?;
+        stream.flush().await.map_err(io)?;
+        let body = self.read_frame(api, stream, inbox).await?;
+        strip_header(body, api_key, version, id).map_err(|error| self.not_kafka(error))
+    }
+
+    async fn authenticate(
+        &self,
+        dialog: &mut Dialog,
+        versions: &ApiVersions,
+        stream: &mut Box<dyn Stream>,
+        inbox: &mut Inbox,
+        correlation_id: &mut i32,
+    ) -> Result<Session, RequestErrorKind> {
+        loop {
+            let failed = |error| authentication(&self.state, error);
+            let frame = dialog.request(versions, &self.config.client_id).map_err(failed)?;
+            let version = frame.version;
+            let body = self.ask(frame, stream, inbox, correlation_id).await?;
+            match dialog.answer(version, body).map_err(failed)? {
+                Progress::Next => {}
+                Progress::Done { again_after } => return Ok(Session::begun(again_after)),
+            }
+        }
     }
 
     async fn negotiate(
         &self,
         stream: &mut Box<dyn Stream>,
         inbox: &mut Inbox,
+        correlation_id: &mut i32,
     ) -> Result<ApiVersions, RequestErrorKind> {
         let mut version = message::supported(API_VERSIONS).map_or(0, |range| *range.end());
-        for correlation_id in 0..NEGOTIATION_TRIES {
-            let request =
-                message::encode_request(&versions::request(), version, correlation_id as i32, &self.config.client_id)
-                    .map_err(|error| RequestErrorKind::Encode { api: "ApiVersions", cause: error.reason.into() })?;
-            let io = |error: io::Error| self.unreachable(format!("ApiVersions: {error}"));
-            let mut frame = BytesMut::with_capacity(request.len() + 4);
-            frame.put_u32(request.len() as u32);
-            frame.extend_from_slice(&request);
-            stream.write_all(&frame).await.map_err(io)?;
-            stream.flush().await.map_err(io)?;
-            let body = self.read_frame(stream, inbox).await?;
-            let body = strip_header(body, API_VERSIONS, version, correlation_id as i32)
-                .map_err(|error| self.not_kafka(error))?;
+        for _ in 0..NEGOTIATION_TRIES {
+            let bytes = message::encode_request(&versions::request(), version, 0, &self.config.client_id)
+                .map_err(|error| RequestErrorKind::Encode { api: "ApiVersions", cause: error.reason.into() })?;
+            let frame = Frame { api_key: API_VERSIONS, version, bytes, expects_answer: true };
+            let body = self.ask(frame, stream, inbox, correlation_id).await?;
             match versions::read(version, body).map_err(|error| self.not_kafka(error))? {
                 Negotiation::Done(versions) => return Ok(versions),
                 Negotiation::Again(lower) => version = lower,
@@ -139,15 +202,20 @@ impl Task {
         Err(RequestErrorKind::UnsupportedVersion { api: "ApiVersions", address: self.state.address.clone() })
     }
 
-    async fn read_frame(&self, stream: &mut Box<dyn Stream>, inbox: &mut Inbox) -> Result<Bytes, RequestErrorKind> {
+    async fn read_frame(
+        &self,
+        api: &str,
+        stream: &mut Box<dyn Stream>,
+        inbox: &mut Inbox,
+    ) -> Result<Bytes, RequestErrorKind> {
         loop {
             match inbox.next() {
                 Next::Frame(frame) => return Ok(frame),
                 Next::Refused(announced) => return Err(refused(&self.state, announced, &self.config)),
                 Next::More => match stream.read_buf(&mut inbox.buffer).await {
-                    Ok(0) => return Err(self.unreachable("it closed the connection during ApiVersions".to_owned())),
+                    Ok(0) => return Err(self.unreachable(format!("it closed the connection during {api}"))),
                     Ok(_) => {}
-                    Err(error) => return Err(self.unreachable(format!("ApiVersions: {error}"))),
+                    Err(error) => return Err(self.unreachable(format!("{api}: {error}"))),
                 },
             }
         }
@@ -166,6 +234,16 @@ impl Task {
     }
 }
 
+/// A socket that is ready to serve.
+struct Opened {
+    stream: Box<dyn Stream>,
+    versions: Arc<ApiVersions>,
+    inbox: Inbox,
+    session: Session,
+    /// The next one.
+    correlation_id: i32,
+}
+
 struct Socket<'a> {
     reader: ReadHalf<Box<dyn Stream>>,
     writer: WriteHalf<Box<dyn Stream>>,
@@ -177,19 +255,15 @@ struct Socket<'a> {
     in_flight: VecDeque<InFlight>,
     correlation_id: i32,
     versions: Arc<ApiVersions>,
+    session: Session,
     state: &'a State,
     config: &'a ConnectionConfig,
 }
 
 impl<'a> Socket<'a> {
-    fn new(
-        reader: ReadHalf<Box<dyn Stream>>,
-        writer: WriteHalf<Box<dyn Stream>>,
-        inbox: Inbox,
-        versions: Arc<ApiVersions>,
-        state: &'a State,
-        config: &'a ConnectionConfig,
-    ) -> Self {
+    fn new(opened: Opened, state: &'a State, config: &'a ConnectionConfig) -> Self {
+        let Opened { stream, versions, inbox, session, correlation_id } = opened;
+        let (reader, writer) = tokio::io::split(stream);
         Self {
             reader,
             writer,
@@ -198,8 +272,9 @@ impl<'a> Socket<'a> {
             queued: 0,
             written: 0,
             in_flight: VecDeque::new(),
-            correlation_id: NEGOTIATION_TRIES as i32,
+            correlation_id,
             versions,
+            session,
             state,
             config,
         }
@@ -217,6 +292,7 @@ impl<'a> Socket<'a> {
             let now = Instant::now();
             let muted = muted.filter(|until| *until > now);
             let wakes = self.wakes_at(last_used, muted);
+            let holds = self.session.holds_requests();
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => return RequestErrorKind::Shutdown,
@@ -235,12 +311,20 @@ impl<'a> Socket<'a> {
                         return self.closed(error);
                     }
                 }
-                command = commands.recv(), if open && muted.is_none() && self.outbox.len() < OUTBOX_BYTES => match command {
+                command = commands.recv(), if open && muted.is_none() && !holds && self.outbox.len() < OUTBOX_BYTES => match command {
                     Some(command) => self.put_out(command),
                     None => open = false,
                 },
+                token = self.session.token() => {
+                    if let Err(cause) = self.renew_with(Some(token)) {
+                        return cause;
+                    }
+                }
                 () = tokio::time::sleep_until(wakes) => {
                     let now = Instant::now();
+                    if let Err(cause) = self.renew(now) {
+                        return cause;
+                    }
                     if let Some(late) = self.in_flight.iter().find(|request| request.deadline <= now) {
                         let address = self.state.address.clone();
                         return RequestErrorKind::Timeout { api: late.api, address, timeout: late.timeout };
@@ -256,7 +340,47 @@ impl<'a> Socket<'a> {
     fn wakes_at(&self, last_used: Instant, muted: Option<Instant>) -> Instant {
         let idle = last_used + self.config.max_idle;
         let deadline = self.in_flight.iter().map(|request| request.deadline).min();
-        [deadline, muted].into_iter().flatten().fold(idle, Instant::min)
+        [deadline, muted, self.session.wakes_at()].into_iter().flatten().fold(idle, Instant::min)
+    }
+
+    /// Authenticates again if it is time (KIP-368).
+    fn renew(&mut self, now: Instant) -> Result<(), RequestErrorKind> {
+        let Some(mechanism) = self.config.sasl.clone() else { return Ok(()) };
+        match self.session.renew(&mechanism, now, self.config.setup_timeout) {
+            Ok(true) => self.continue_dialog(),
+            Ok(false) => Ok(()),
+            Err(error) => Err(authentication(self.state, error)),
+        }
+    }
+
+    fn renew_with(&mut self, token: Option<Result<Token, String>>) -> Result<(), RequestErrorKind> {
+        let Some(mechanism) = &self.config.sasl else { return Ok(()) };
+        let dialog = Dialog::new(mechanism, token).map_err(|error| authentication(self.state, error))?;
+        self.session = Session::Talking(Box::new(dialog));
+        self.continue_dialog()
+    }
+
+    /// Sends the next request of the renewal.
+    fn continue_dialog(&mut self) -> Result<(), RequestErrorKind> {
+        let Session::Talking(dialog) = &mut self.session else { return Ok(()) };
+        let frame = dialog
+            .request(&self.versions, &self.config.client_id)
+            .map_err(|error| authentication(self.state, error))?;
+        let (api, timeout) = (message::api_name(frame.api_key), self.config.setup_timeout);
+        self.enqueue(api, frame, Instant::now() + timeout, timeout, Reply::Session);
+        Ok(())
+    }
+
+    fn answer_dialog(&mut self, version: i16, body: Bytes) -> Result<(), RequestErrorKind> {
+        let Session::Talking(dialog) = &mut self.session else { return Ok(()) };
+        match dialog.answer(version, body).map_err(|error| authentication(self.state, error))? {
+            Progress::Next => self.continue_dialog(),
+            Progress::Done { again_after } => {
+                tracing::debug!(address = %self.state.address, "authenticated again");
+                self.session = Session::begun(again_after);
+                Ok(())
+            }
+        }
     }
 
     fn put_out(&mut self, command: Command) {
@@ -266,18 +390,19 @@ impl<'a> Socket<'a> {
             let _ = reply.send(Err(RequestError::not_sent(RequestErrorKind::Timeout { api, address, timeout })));
             return;
         }
-        let Frame { api_key, version, mut bytes, expects_answer } = match build(&self.versions) {
-            Ok(frame) => frame,
+        match build(&self.versions) {
+            Ok(frame) => self.enqueue(api, frame, deadline, timeout, Reply::Caller(reply)),
             Err(kind) => {
                 let _ = reply.send(Err(RequestError::not_sent(kind)));
-                return;
             }
-        };
+        }
+    }
+
+    fn enqueue(&mut self, api: &'static str, frame: Frame, deadline: Instant, timeout: Duration, reply: Reply) {
+        let Frame { api_key, version, mut bytes, expects_answer } = frame;
         let correlation_id = self.correlation_id;
         self.correlation_id = self.correlation_id.wrapping_add(1) & i32::MAX;
-        if let Some(place) = bytes.get_mut(4..8) {
-            place.copy_from_slice(&correlation_id.to_be_bytes());
-        }
+        set_correlation_id(&mut bytes, correlation_id);
         let begins = self.queued;
         self.queued += bytes.len() as u64 + 4;
         if self.outbox.is_empty() && self.outbox.capacity() < bytes.len() + 4 {
@@ -312,7 +437,7 @@ impl<'a> Socket<'a> {
                 self.in_flight.drain(..).partition::<VecDeque<_>, _>(|r| !r.expects_answer && r.ends <= written);
             self.in_flight = waiting;
             for request in done {
-                let _ = request.reply.send(Ok(None));
+                request.reply.send(Ok(None));
             }
         }
         Ok(())
@@ -339,13 +464,14 @@ impl<'a> Socket<'a> {
         };
         let Some(request) = self.in_flight.remove(position) else { return Ok(()) };
         match strip_header(frame, request.api_key, request.version, request.correlation_id) {
+            Ok(body) if matches!(request.reply, Reply::Session) => self.answer_dialog(request.version, body),
             Ok(body) => {
-                let _ = request.reply.send(Ok(Some(Answer { version: request.version, body })));
+                request.reply.send(Ok(Some(Answer { version: request.version, body })));
                 Ok(())
             }
             Err(error) => {
                 let cause = RequestErrorKind::Decode { address: self.state.address.clone(), source: Arc::new(error) };
-                let _ = request.reply.send(Err(RequestError::unknown(cause.clone())));
+                request.reply.send(Err(RequestError::unknown(cause.clone())));
                 Err(cause)
             }
         }
@@ -363,8 +489,23 @@ impl<'a> Socket<'a> {
             } else {
                 RequestError::unknown(cause.clone())
             };
-            let _ = request.reply.send(Err(error));
+            request.reply.send(Err(error));
         }
+    }
+}
+
+fn authentication(state: &State, error: AuthenticationError) -> RequestErrorKind {
+    let address = state.address.clone();
+    match error {
+        AuthenticationError::Decode(source) => RequestErrorKind::Decode { address, source: Arc::new(source) },
+        error => RequestErrorKind::Authentication { address, cause: error.to_string().into() },
+    }
+}
+
+/// It stands behind API key and version in every request header.
+fn set_correlation_id(request: &mut BytesMut, correlation_id: i32) {
+    if let Some(place) = request.get_mut(4..8) {
+        place.copy_from_slice(&correlation_id.to_be_bytes());
     }
 }
 
