@@ -3,7 +3,6 @@
 //! It knows nothing of Kafka, retries or what a failure means for a record; it never logs a body. [`Backend`] is its
 //! main type, [`Answer`] what a call comes to, and [`BackendCall`] what the flows see, so that a test scripts it.
 
-pub(crate) mod key_store;
 pub(crate) mod trust;
 pub(crate) mod verdict;
 
@@ -18,7 +17,6 @@ use reqwest::{
 use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 use tokio::{net::TcpStream, time::timeout};
 
-pub(crate) use trust::TrustError;
 
 use crate::{
     config::settings,
@@ -117,7 +115,7 @@ impl Backend {
         let https = records.scheme() == "https" || health_url.scheme() == "https";
         // A connection that ends with its answer is HTTP/1.1's.
         let http2 = client.http2 && !backend.connection_reset;
-        let tls = if https { trust::client_config(client, http2)? } else { trust::nothing()? };
+        let tls = if https { trusting(client, http2)? } else { tls::nothing()? };
         let connect_timeout = client.connect_timeout.min(backend.timeout);
         let builder = || {
             let builder = Client::builder()
