@@ -12,7 +12,8 @@ use protocol::{client::Client, cluster::ClusterConfig, consumer::ConsumerConfig,
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Budgets, Check, CloseProducer, Parts, audits::Audits, consumer, numbers::Memory, sources, topics::KafkaTopics,
+    Budgets, Check, CloseProducer, Parts, audits::Audits, consumer, numbers::Memory, security, sources,
+    topics::KafkaTopics,
 };
 use crate::{
     backend::{Backend, BackendCall as _},
@@ -31,6 +32,8 @@ pub(crate) enum ComposeError {
     Producer(#[source] protocol::producer::ConfigError),
     #[error("the backend cannot be called")]
     Backend(#[from] crate::backend::BackendError),
+    #[error("TLS to Kafka cannot be set up")]
+    Tls(#[from] crate::tls::TlsError),
     #[error("the audit cannot be opened")]
     Audit(#[from] crate::audit::AuditError),
 }
@@ -40,16 +43,16 @@ const CLIENT_CLOSE: Duration = Duration::from_millis(500);
 
 /// Clients by the settings that made them, so that parts with equal settings share sockets and metadata.
 #[derive(Default)]
-pub(crate) struct Clients(Vec<(String, Client)>);
+pub(crate) struct Clients(Vec<(Connection, Client)>);
 
 impl Clients {
     pub(crate) fn get(&mut self, connection: &Connection, fetching_bytes: usize) -> Result<Client, ComposeError> {
-        let settings = format!("{connection:?}");
-        if let Some((_, client)) = self.0.iter().find(|(known, _)| *known == settings) {
+        if let Some((_, client)) = self.0.iter().find(|(known, _)| known == connection) {
             return Ok(client.clone());
         }
-        let client = Client::new(cluster_config(connection, fetching_bytes)?);
-        self.0.push((settings, client.clone()));
+        let connector = security::connector(&connection.security)?;
+        let client = Client::with_connector(cluster_config(connection, fetching_bytes)?, connector);
+        self.0.push((connection.clone(), client.clone()));
         Ok(client)
     }
 }
@@ -225,6 +228,7 @@ fn cluster_config(connection: &Connection, fetching_bytes: usize) -> Result<Clus
     config.reconnect_backoff = connection.reconnect_backoff;
     config.reconnect_backoff_max = connection.reconnect_backoff_max;
     config.max_fetch_response_bytes = fetching_bytes;
+    config.sasl = security::mechanism(&connection.security)?;
     Ok(config)
 }
 

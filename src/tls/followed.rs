@@ -60,7 +60,10 @@ impl Followed {
                 }
                 Err(error) => {
                     let error: &dyn std::error::Error = &error;
-                    tracing::error!(error, "TLS files have changed and cannot be used; what was read before stays in force");
+                    tracing::error!(
+                        error,
+                        "TLS files have changed and cannot be used; what was read before stays in force"
+                    );
                 }
             }
         }
@@ -85,11 +88,11 @@ mod tests {
     fn a_changed_file_counts_and_a_broken_one_does_not() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("ca.pem");
-        let certificate = |name: &str| {
-            rcgen::generate_simple_self_signed(vec![name.to_owned()]).expect("a certificate").cert.pem()
-        };
+        let certificate =
+            |name: &str| rcgen::generate_simple_self_signed(vec![name.to_owned()]).expect("a certificate").cert.pem();
         std::fs::write(&path, certificate("one")).expect("written");
-        let store = Store { key: "ssl.truststore.location".to_owned(), place: Place::File(path.clone()), password: None };
+        let store =
+            Store { key: "ssl.truststore.location".to_owned(), place: Place::File(path.clone()), password: None };
         let followed = Followed::new(ClientTls { trust: vec![store], ..ClientTls::default() }).expect("readable");
         let first = followed.current();
         assert!(Arc::ptr_eq(&first, &followed.current()), "nothing has changed");

@@ -97,9 +97,7 @@ pub(crate) fn identity(
             let chain = found.certs().iter().map(|cert| CertificateDer::from(cert.as_der().to_vec())).collect();
             whole(chain, PrivatePkcs8KeyDer::from(found.key().as_der().to_vec()).into())
         }
-        Format::Pem(text) => {
-            whole(pem::certificates(text)?, pem::private_key(text, key_password.or(password))?)
-        }
+        Format::Pem(text) => whole(pem::certificates(text)?, pem::private_key(text, key_password.or(password))?),
     }
 }
 

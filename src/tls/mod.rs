@@ -12,7 +12,9 @@ use std::sync::Arc;
 
 pub(crate) use followed::Followed;
 use key_store::KeyStoreError;
-use rustls::{ClientConfig, ConfigBuilder, RootCertStore, SupportedProtocolVersion, WantsVerifier, crypto::ring, version};
+use rustls::{
+    ClientConfig, ConfigBuilder, RootCertStore, SupportedProtocolVersion, WantsVerifier, crypto::ring, version,
+};
 
 use crate::config::settings::{ClientTls, Place, Secret, Store, TlsVersion};
 
@@ -51,9 +53,8 @@ pub(crate) fn client_config(tls: &ClientTls) -> Result<ClientConfig, TlsError> {
         Some(store) => {
             let (bytes, place) = read(store)?;
             let key_password = tls.key_password.as_ref().map(Secret::reveal);
-            let identity = key_store::identity(&bytes, password(store), key_password).map_err(|source| {
-                TlsError::Store { key: store.key.clone(), place, source }
-            })?;
+            let identity = key_store::identity(&bytes, password(store), key_password)
+                .map_err(|source| TlsError::Store { key: store.key.clone(), place, source })?;
             Ok(builder.with_client_auth_cert(identity.chain, identity.key)?)
         }
         None => Ok(builder.with_no_client_auth()),
@@ -76,7 +77,9 @@ pub(crate) fn nothing() -> Result<ClientConfig, TlsError> {
     Ok(builder(rustls::ALL_VERSIONS)?.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
 }
 
-fn builder(versions: &[&'static SupportedProtocolVersion]) -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, TlsError> {
+fn builder(
+    versions: &[&'static SupportedProtocolVersion],
+) -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, TlsError> {
     let provider = Arc::new(ring::default_provider());
     Ok(ClientConfig::builder_with_provider(provider).with_protocol_versions(versions)?)
 }

@@ -2,9 +2,7 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use pkcs8::EncryptedPrivateKeyInfoRef;
-use rustls_pki_types::{
-    CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer,
-};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer};
 
 use super::key_store::KeyStoreError;
 

@@ -14,10 +14,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::TlsError;
 
-pub(super) fn verifier(
-    roots: RootCertStore,
-    verify_hostname: bool,
-) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
+pub(super) fn verifier(roots: RootCertStore, verify_hostname: bool) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
     let provider = Arc::new(ring::default_provider());
     let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build()?;
     Ok(if verify_hostname { inner } else { Arc::new(ChainOnly(inner)) })

@@ -33,7 +33,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     connection::{
-        Answer, ApiVersions, BoxFuture, Connection, ConnectionConfig, Connector, Mechanism, RequestError, RequestErrorKind, frame,
+        Answer, ApiVersions, BoxFuture, Connection, ConnectionConfig, Connector, Mechanism, RequestError,
+        RequestErrorKind, frame,
     },
     message::{self, EncodeError},
 };

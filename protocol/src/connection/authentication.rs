@@ -69,7 +69,10 @@ pub(super) struct Dialog {
 
 impl Dialog {
     /// `token` is what the mechanism's provider gave, if it has one.
-    pub(super) fn new(mechanism: &Mechanism, token: Option<Result<Token, String>>) -> Result<Self, AuthenticationError> {
+    pub(super) fn new(
+        mechanism: &Mechanism,
+        token: Option<Result<Token, String>>,
+    ) -> Result<Self, AuthenticationError> {
         let name = mechanism.name();
         let failed = |fault| AuthenticationError::Sasl { mechanism: name, fault };
         let token = token.transpose().map_err(|error| failed(SaslError::NoToken(error)))?;
@@ -104,8 +107,8 @@ impl Dialog {
             self.shaken = true;
             return Ok(Progress::Next);
         }
-        let answer = message::decode_response::<SaslAuthenticateRequest>(version, body)
-            .map_err(AuthenticationError::Decode)?;
+        let answer =
+            message::decode_response::<SaslAuthenticateRequest>(version, body).map_err(AuthenticationError::Decode)?;
         match ErrorCode(answer.error_code) {
             ErrorCode::NONE => {}
             code => {

@@ -25,12 +25,12 @@ pub use connector::{BoxFuture, Connector, Stream, TcpConnector};
 pub use error::{RequestError, RequestErrorKind};
 pub use sasl::{Mechanism, Password, SaslError, ScramHash, Token, TokenProvider};
 pub(crate) use task::frame;
+pub use tls::{TlsConfig, TlsConnector};
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-pub use tls::{TlsConfig, TlsConnector};
 pub use versions::ApiVersions;
 
 /// How many requests may wait in front of one socket; the next is refused as not sent.

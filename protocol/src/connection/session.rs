@@ -46,14 +46,21 @@ impl Session {
     }
 
     /// Begins the renewal if it is time; true if there is a first request to send.
-    pub(super) fn renew(&mut self, mechanism: &Mechanism, now: Instant, timeout: Duration) -> Result<bool, AuthenticationError> {
+    pub(super) fn renew(
+        &mut self,
+        mechanism: &Mechanism,
+        now: Instant,
+        timeout: Duration,
+    ) -> Result<bool, AuthenticationError> {
         if !self.wakes_at().is_some_and(|at| at <= now) {
             return Ok(false);
         }
         match mechanism.token() {
             Some(token) => {
                 *self = Self::Token(Box::pin(async move {
-                    tokio::time::timeout(timeout, token).await.unwrap_or_else(|_| Err(format!("none within {timeout:?}")))
+                    tokio::time::timeout(timeout, token)
+                        .await
+                        .unwrap_or_else(|_| Err(format!("none within {timeout:?}")))
                 }));
                 Ok(false)
             }
