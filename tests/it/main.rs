@@ -2,6 +2,7 @@
 
 mod behaviour;
 mod client;
+mod cluster;
 mod group;
 mod layers;
 mod sidecar;

@@ -19,7 +19,7 @@ use crate::support::{
 
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
-pub(super) fn http() -> Result<reqwest::Client> {
+pub(crate) fn http() -> Result<reqwest::Client> {
     // Plain HTTP only; the client still wants a provider to be installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
     Ok(reqwest::Client::builder().tls_backend_preconfigured(empty_tls()?).no_proxy().timeout(PATIENCE).build()?)
@@ -31,7 +31,7 @@ fn empty_tls() -> Result<rustls::ClientConfig> {
     Ok(builder.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth())
 }
 
-pub(super) async fn post(url: &str, body: impl Into<reqwest::Body>) -> Result<(u16, Value)> {
+pub(crate) async fn post(url: &str, body: impl Into<reqwest::Body>) -> Result<(u16, Value)> {
     let answer =
         http()?.post(url).header("content-type", "application/json").body(body).send().await.context("the request")?;
     let status = answer.status().as_u16();

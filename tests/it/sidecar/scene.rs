@@ -13,18 +13,18 @@ use crate::support::{
 
 /// Settings of a sidecar that calls a backend.
 #[derive(Clone)]
-pub(super) struct Reactive {
+pub(crate) struct Reactive {
     settings: Vec<(String, String)>,
 }
 
 impl Reactive {
     /// Nothing is set.
-    pub(super) fn bare() -> Self {
+    pub(crate) fn bare() -> Self {
         Self { settings: Vec::new() }
     }
 
     /// Reads `topic` as the group of the same name and calls the backend; no audit, which has tests of its own.
-    pub(super) fn new(kafka: &Kafka, topic: &str, backend: &str) -> Self {
+    pub(crate) fn new(kafka: &Kafka, topic: &str, backend: &str) -> Self {
         let servers = kafka.bootstrap_servers();
         let mut own = Self::bare();
         for file in ["kafka-producer", "kafka-consumer", "kafka-admin"] {
@@ -39,24 +39,24 @@ impl Reactive {
             .with("kafka-producer.auditEnabled", false)
     }
 
-    pub(super) fn with(mut self, key: &str, value: impl ToString) -> Self {
+    pub(crate) fn with(mut self, key: &str, value: impl ToString) -> Self {
         self.settings.retain(|(known, _)| known != key);
         self.settings.push((key.to_owned(), value.to_string()));
         self
     }
 
-    pub(super) fn consumer(self, key: &str, value: impl ToString) -> Self {
+    pub(crate) fn consumer(self, key: &str, value: impl ToString) -> Self {
         self.with(&format!("kafka-consumer.{key}"), value)
     }
 
-    pub(super) fn start(&self) -> Result<Sidecar> {
+    pub(crate) fn start(&self) -> Result<Sidecar> {
         let settings: Vec<(&str, &str)> = self.settings.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         Sidecar::start(&settings)
     }
 }
 
 /// Waits until the group has committed so far.
-pub(super) async fn committed(
+pub(crate) async fn committed(
     operator: &Operator,
     backend: &Backend,
     topic: &str,

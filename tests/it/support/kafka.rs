@@ -2,6 +2,8 @@
 //!
 //! The jars are kept under `target/kafka/<version>`. Each broker is a JVM behind a small shell that reads this process's
 //! pipe: when the pipe closes, for whatever reason, the shell kills the JVM, so an interrupted run leaves nothing behind.
+//! Another shell waits in the same way to remove what the cluster has stored. What the brokers logged last stays under
+//! `target/kafka/logs`.
 
 use std::{
     fs,
@@ -9,7 +11,10 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{Mutex, OnceLock},
+    sync::{
+        Mutex, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -20,18 +25,43 @@ pub(crate) const VERSIONS: [&str; 2] = ["4.3.1", "3.9.2"];
 /// How long a broker may take until it answers.
 const START_TIMEOUT: Duration = Duration::from_secs(90);
 
+/// Runs a JVM, sends it the signals that it is told by name, and ends with it. It is killed when there is nobody to tell
+/// more. The JVM gets /dev/null as input; only the shells hold the pipe.
+const KEEPER: &str = r#"exec 3<&0
+"$@" </dev/null 3<&- & jvm=$!
+{ while read -r signal; do kill -s "$signal" $jvm; done; kill -9 $jvm; } <&3 & reader=$!
+trap 'kill -9 $jvm' TERM
+wait $jvm; kill $reader; wait"#;
+
+/// Removes a directory once the pipe is closed. Whoever writes there is being killed meanwhile.
+const CLEANER: &str =
+    r#"trap '' INT TERM; cat >/dev/null; for try in 1 2 3 4 5; do rm -rf "$1" && exit; sleep 1; done"#;
+
 /// A cluster of real brokers. Each is killed when it is dropped.
 pub(crate) struct Kafka {
     version: &'static str,
     directory: PathBuf,
     nodes: Vec<Mutex<Node>>,
-    _kept: tempfile::TempDir,
+    cleaner: Option<Child>,
 }
 
 struct Node {
     port: u16,
     properties: PathBuf,
+    log: PathBuf,
     shell: Option<Child>,
+}
+
+/// What can be sent to a broker's process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Signal {
+    /// It ends at once.
+    Kill,
+    /// It hands its leaderships over and ends.
+    Terminate,
+    /// It stands still with all its sockets open.
+    Stop,
+    Continue,
 }
 
 /// The one-node cluster of a version that all tests of a run share; None (and a line on stderr) where there is no Java or
@@ -117,13 +147,23 @@ impl Kafka {
 
     /// Starts a cluster with more broker properties.
     pub(crate) fn start_with(version: &'static str, count: usize, more: &[(&str, &str)]) -> Result<Self> {
+        static CLUSTERS: AtomicUsize = AtomicUsize::new(0);
+        let number = CLUSTERS.fetch_add(1, Ordering::Relaxed);
         let lib = jars(version)?;
-        let kept = tempfile::Builder::new().prefix("kafka-").tempdir_in(target_directory().join("kafka"))?;
-        let directory = kept.path().to_owned();
+        let root = target_directory().join("kafka");
+        let directory = tempfile::Builder::new().prefix("kafka-").tempdir_in(&root)?.keep();
+        let mut cleaner = Command::new("sh");
+        cleaner.args(["-c", CLEANER, "cleaner"]).arg(&directory).stdin(Stdio::piped());
+        let mut kafka = Self {
+            version,
+            directory: directory.clone(),
+            nodes: Vec::new(),
+            cleaner: Some(cleaner.spawn().context("starting a shell")?),
+        };
+        fs::create_dir_all(root.join("logs"))?;
         let ports: Vec<(u16, u16)> = free_ports(count * 2)?.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
         let voters: Vec<String> =
             ports.iter().enumerate().map(|(index, (_, port))| format!("{}@127.0.0.1:{port}", index + 1)).collect();
-        let mut nodes = Vec::new();
         for (index, (port, controller)) in ports.iter().enumerate() {
             let id = index + 1;
             let properties = directory.join(format!("node-{id}.properties"));
@@ -166,15 +206,11 @@ impl Kafka {
                 String::from_utf8_lossy(&formatted.stdout),
                 String::from_utf8_lossy(&formatted.stderr)
             );
-            nodes.push(Mutex::new(Node { port: *port, properties, shell: None }));
+            let log = root.join("logs").join(format!("cluster-{number}-{version}-node-{id}.log"));
+            fs::write(&log, "")?;
+            kafka.nodes.push(Mutex::new(Node { port: *port, properties, log, shell: None }));
         }
-        let kafka = Self { version, directory, nodes, _kept: kept };
-        for index in 0..count {
-            kafka.launch(index)?;
-        }
-        for index in 0..count {
-            kafka.wait_until_open(index)?;
-        }
+        kafka.start_again()?;
         Ok(kafka)
     }
 
@@ -196,12 +232,38 @@ impl Kafka {
         self.directory.join(format!("data-{}", index + 1)).join(format!("{topic}-{partition}"))
     }
 
-    /// Kills a node with SIGKILL and waits until it is gone.
-    pub(crate) fn kill(&self, index: usize) {
+    pub(crate) fn count(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Sends a signal; waits for the end of a process that is to end.
+    pub(crate) fn signal(&self, index: usize, signal: Signal) -> Result<()> {
         let mut node = self.nodes[index].lock().expect("not poisoned");
-        if let Some(shell) = node.shell.take() {
-            end(shell);
+        let (name, ends) = match signal {
+            Signal::Kill => ("KILL", true),
+            Signal::Terminate => ("TERM", true),
+            Signal::Stop => ("STOP", false),
+            Signal::Continue => ("CONT", false),
+        };
+        let shell = node.shell.as_mut().with_context(|| format!("node {} does not run", index + 1))?;
+        writeln!(shell.stdin.as_mut().context("a pipe")?, "{name}")?;
+        if ends {
+            shell.wait()?;
+            node.shell = None;
         }
+        Ok(())
+    }
+
+    /// Starts every node that does not run, with what it had stored, and waits until it listens. One alone of several does
+    /// not, while it finds no quorum.
+    pub(crate) fn start_again(&self) -> Result<()> {
+        let away: Vec<usize> = (0..self.nodes.len()).filter(|index| !self.is_running(*index)).collect();
+        away.iter().try_for_each(|index| self.launch(*index))?;
+        away.iter().try_for_each(|index| self.wait_until_open(*index))
+    }
+
+    fn is_running(&self, index: usize) -> bool {
+        self.nodes[index].lock().expect("not poisoned").shell.is_some()
     }
 
     /// A tool of `kafka-tools`, with its class and arguments still to be given.
@@ -212,11 +274,10 @@ impl Kafka {
     fn launch(&self, index: usize) -> Result<()> {
         let lib = jars(self.version)?;
         let mut node = self.nodes[index].lock().expect("not poisoned");
-        let log = fs::File::create(self.directory.join(format!("node-{}.log", index + 1)))?;
-        // The JVM gets /dev/null as input; only the shell holds the pipe.
-        let script = r#""$@" </dev/null & jvm=$!; trap 'kill -9 $jvm' TERM; cat >/dev/null; kill -9 $jvm; wait"#;
+        let log = fs::OpenOptions::new().append(true).open(&node.log)?;
         let mut command = Command::new("sh");
-        command.args(["-c", script, "kafka", "java", "-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp"]);
+        command.args(["-c", KEEPER, "kafka", "java", "-Xmx512m"]);
+        command.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp"]);
         command.arg(format!("{}/*", lib.display())).arg("kafka.Kafka").arg(&node.properties);
         command.stdin(Stdio::piped()).stdout(log.try_clone()?).stderr(log);
         node.shell = Some(command.spawn().context("starting a broker")?);
@@ -224,12 +285,14 @@ impl Kafka {
     }
 
     fn wait_until_open(&self, index: usize) -> Result<()> {
-        let port = self.nodes[index].lock().expect("not poisoned").port;
+        let (port, log) = {
+            let node = self.nodes[index].lock().expect("not poisoned");
+            (node.port, node.log.clone())
+        };
         let until = Instant::now() + START_TIMEOUT;
         while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
             if Instant::now() > until {
-                let log = fs::read_to_string(self.directory.join(format!("node-{}.log", index + 1)))?;
-                bail!("node {} does not answer: {log}", index + 1);
+                bail!("node {} does not answer: {}", index + 1, fs::read_to_string(log)?);
             }
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -239,13 +302,12 @@ impl Kafka {
 
 impl Drop for Kafka {
     fn drop(&mut self) {
-        for index in 0..self.nodes.len() {
-            self.kill(index);
-        }
+        let shells = self.nodes.iter_mut().filter_map(|node| node.get_mut().expect("not poisoned").shell.take());
+        shells.chain(self.cleaner.take()).for_each(end);
     }
 }
 
-/// Closing the pipe is the order to kill; waiting makes sure of it.
+/// Closing the pipe is the order; waiting makes sure of it.
 fn end(mut shell: Child) {
     drop(shell.stdin.take());
     let _ = shell.wait();

@@ -118,6 +118,17 @@ impl Seen {
         })
     }
 
+    /// The offset behind the last record of a partition that was delivered.
+    pub(crate) fn end(&self, partition: i32) -> i64 {
+        let last = self.delivered.get(&partition).and_then(|records| records.keys().next_back());
+        last.map_or(0, |last| last + 1)
+    }
+
+    /// Whether every record of a partition below this offset was delivered.
+    pub(crate) fn has_below(&self, partition: i32, end: i64) -> bool {
+        self.has_all(&BTreeMap::from([(partition, end)]))
+    }
+
     /// To whom the records came that came more than once.
     pub(crate) fn repeated(&self) -> Vec<&[Arc<str>]> {
         self.delivered.values().flat_map(BTreeMap::values).filter(|to| to.len() > 1).map(Vec::as_slice).collect()

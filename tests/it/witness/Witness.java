@@ -10,19 +10,24 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Base64;
 import java.util.HashMap;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.Set;
 import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
 import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.clients.admin.NewPartitionReassignment;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
+import org.apache.kafka.common.ElectionType;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.errors.ElectionNotNeededException;
 import org.apache.kafka.common.header.Header;
 import org.apache.kafka.common.header.internals.RecordHeader;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
@@ -49,6 +54,10 @@ public final class Witness {
                 String name = order.get("order").asText();
                 if (name.equals("create")) {
                     create(order);
+                } else if (name.equals("reassign")) {
+                    reassign(order);
+                } else if (name.equals("elect")) {
+                    elect(order);
                 } else if (name.equals("write")) {
                     answer.set("receipts", write(order));
                 } else if (name.equals("read")) {
@@ -72,6 +81,44 @@ public final class Witness {
             NewTopic topic =
                 new NewTopic(order.get("topic").asText(), Optional.of(order.get("partitions").asInt()), Optional.empty());
             admin.createTopics(List.of(topic.configs(configs))).all().get(PATIENCE_MS, TimeUnit.MILLISECONDS);
+        }
+    }
+
+    /** Moves a topic to other replicas and waits until they have it: topic, replicas by partition. */
+    private static void reassign(JsonNode order) throws Exception {
+        Map<TopicPartition, Optional<NewPartitionReassignment>> moves = new HashMap<>();
+        for (JsonNode replicas : order.get("replicas")) {
+            List<Integer> nodes = new ArrayList<>();
+            replicas.forEach(node -> nodes.add(node.asInt()));
+            TopicPartition partition = new TopicPartition(order.get("topic").asText(), moves.size());
+            moves.put(partition, Optional.of(new NewPartitionReassignment(nodes)));
+        }
+        try (Admin admin = Admin.create(settings(order))) {
+            admin.alterPartitionReassignments(moves).all().get(PATIENCE_MS, TimeUnit.MILLISECONDS);
+            long until = System.currentTimeMillis() + PATIENCE_MS;
+            while (!admin.listPartitionReassignments(moves.keySet()).reassignments().get().isEmpty()) {
+                if (System.currentTimeMillis() > until) {
+                    throw new IllegalStateException("the replicas are not moved");
+                }
+                Thread.sleep(50);
+            }
+        }
+    }
+
+    /** Has each partition's preferred replica elected: topic, partitions. */
+    private static void elect(JsonNode order) throws Exception {
+        Set<TopicPartition> partitions = new HashSet<>();
+        while (partitions.size() < order.get("partitions").asInt()) {
+            partitions.add(new TopicPartition(order.get("topic").asText(), partitions.size()));
+        }
+        try (Admin admin = Admin.create(settings(order))) {
+            Map<TopicPartition, Optional<Throwable>> elected = admin.electLeaders(ElectionType.PREFERRED, partitions)
+                .partitions().get(PATIENCE_MS, TimeUnit.MILLISECONDS);
+            for (Optional<Throwable> fault : elected.values()) {
+                if (fault.isPresent() && !(fault.get() instanceof ElectionNotNeededException)) {
+                    throw new IllegalStateException(fault.get());
+                }
+            }
         }
     }
 

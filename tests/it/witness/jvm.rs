@@ -39,7 +39,7 @@ impl Witness {
             .get_or_init(|| Self::start(kafka).unwrap_or_else(|error| panic!("Witness.java does not start: {error:#}")))
     }
 
-    fn start(kafka: &Kafka) -> Result<Self> {
+    pub(crate) fn start(kafka: &Kafka) -> Result<Self> {
         let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/witness/Witness.java");
         let log = tempfile::tempfile()?;
         let mut command = kafka.tool();
@@ -80,6 +80,16 @@ impl Witness {
 
     pub(crate) fn create_topic(&self, topic: &str, partitions: i32, configs: &Value) -> Result<()> {
         self.ask(&json!({"order": "create", "topic": topic, "partitions": partitions, "configs": configs})).map(drop)
+    }
+
+    /// Moves a topic to other nodes, given by partition, and waits until they have everything.
+    pub(crate) fn reassign(&self, topic: &str, replicas: &[Vec<i32>]) -> Result<()> {
+        self.ask(&json!({"order": "reassign", "topic": topic, "replicas": replicas})).map(drop)
+    }
+
+    /// Has the first replica of each partition elected as its leader.
+    pub(crate) fn elect(&self, topic: &str, partitions: i32) -> Result<()> {
+        self.ask(&json!({"order": "elect", "topic": topic, "partitions": partitions})).map(drop)
     }
 
     /// Writes samples by a Java producer with these settings, to one partition or to where it puts them. A transaction, if
