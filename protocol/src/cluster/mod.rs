@@ -113,7 +113,7 @@ pub(crate) struct Inner {
     new_topic: AtomicBool,
     /// Where the next question to any broker starts, so that one broker does not get them all.
     turn: AtomicU64,
-    trouble: watch::Sender<Option<Arc<str>>>,
+    trouble: watch::Sender<Option<Trouble>>,
     tracker: TaskTracker,
     cancel: CancellationToken,
 }
@@ -182,7 +182,12 @@ impl Cluster {
 
     /// Why the metadata cannot be refreshed at present, in a sentence; None while brokers answer.
     pub fn trouble(&self) -> Option<Arc<str>> {
-        self.0.trouble.borrow().clone()
+        self.0.trouble.borrow().as_ref().map(|trouble| trouble.text.clone())
+    }
+
+    /// The same, if it is that the brokers do not take us for who we say we are: no waiting helps.
+    pub fn authentication_fault(&self) -> Option<Arc<str>> {
+        self.0.trouble.borrow().as_ref().filter(|trouble| trouble.authentication).map(|trouble| trouble.text.clone())
     }
 
     /// Adds topics to what refreshes ask for, and asks if one of them is new.
@@ -372,6 +377,12 @@ impl Cluster {
             }
         });
     }
+}
+
+/// Why no metadata can be had.
+struct Trouble {
+    text: Arc<str>,
+    authentication: bool,
 }
 
 /// What is to be known of a request before it is written.

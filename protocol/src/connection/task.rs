@@ -22,6 +22,7 @@ use super::{
     inbox::{Inbox, Next},
     sasl::Token,
     session::Session,
+    tls::explain_later,
     versions::{self, Negotiation},
 };
 use crate::message::{self, DecodeError, Direction, EncodeError, Reason};
@@ -148,7 +149,7 @@ impl Task {
     ) -> Result<Bytes, RequestErrorKind> {
         let Frame { api_key, version, mut bytes, .. } = frame;
         let api = message::api_name(api_key);
-        let io = |error: io::Error| self.unreachable(format!("{api}: {error}"));
+        let io = |error: io::Error| self.unreachable(format!("{api}: {}", explain_later(error)));
         let id = *correlation_id;
         *correlation_id += 1;
         set_correlation_id(&mut bytes, id);
@@ -215,7 +216,8 @@ impl Task {
                 Next::More => match stream.read_buf(&mut inbox.buffer).await {
                     Ok(0) => return Err(self.unreachable(format!("it closed the connection during {api}"))),
                     Ok(_) => {}
-                    Err(error) => return Err(self.unreachable(format!("{api}: {error}"))),
+                    // With TLS 1.3 a broker refuses our certificate only now.
+                    Err(error) => return Err(self.unreachable(format!("{api}: {}", explain_later(error)))),
                 },
             }
         }
@@ -256,6 +258,8 @@ struct Socket<'a> {
     correlation_id: i32,
     versions: Arc<ApiVersions>,
     session: Session,
+    /// It has answered a request of a caller.
+    answered: bool,
     state: &'a State,
     config: &'a ConnectionConfig,
 }
@@ -275,6 +279,7 @@ impl<'a> Socket<'a> {
             correlation_id,
             versions,
             session,
+            answered: false,
             state,
             config,
         }
@@ -445,6 +450,11 @@ impl<'a> Socket<'a> {
 
     fn take_in(&mut self, read: io::Result<usize>) -> Result<(), RequestErrorKind> {
         match read {
+            Ok(0) if !self.answered && self.config.sasl.is_none() => {
+                return Err(
+                    self.closed("the broker closed it before its first answer, as a listener that wants SASL does")
+                );
+            }
             Ok(0) => return Err(self.closed("the broker closed it")),
             Ok(_) => {}
             Err(error) => return Err(self.closed(error)),
@@ -466,6 +476,7 @@ impl<'a> Socket<'a> {
         match strip_header(frame, request.api_key, request.version, request.correlation_id) {
             Ok(body) if matches!(request.reply, Reply::Session) => self.answer_dialog(request.version, body),
             Ok(body) => {
+                self.answered = true;
                 request.reply.send(Ok(Some(Answer { version: request.version, body })));
                 Ok(())
             }

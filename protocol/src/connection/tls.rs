@@ -40,7 +40,11 @@ impl Connector for TlsConnector {
     }
 }
 
-/// The error with what it means here.
+/// The error with what it means here. What is none of TLS stays as it is, once the handshake is over.
+pub(super) fn explain_later(error: io::Error) -> io::Error {
+    if error.get_ref().is_some_and(|source| source.is::<TlsError>()) { explain(error) } else { error }
+}
+
 fn explain(error: io::Error) -> io::Error {
     let tls = error.get_ref().and_then(|source| source.downcast_ref::<TlsError>());
     let meaning = match tls {
@@ -65,6 +69,7 @@ fn explain(error: io::Error) -> io::Error {
             | AlertDescription::BadCertificate
             | AlertDescription::UnknownCA
             | AlertDescription::CertificateUnknown
+            | AlertDescription::HandshakeFailure
             | AlertDescription::AccessDenied,
         )) => "the broker does not accept our certificate (ssl.keystore)",
         Some(_) => "the TLS handshake failed",
