@@ -20,9 +20,9 @@ use std::{collections::BTreeMap, io::Write as _, path::PathBuf, process::ExitCod
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    backend::trust,
     config::{self, Loaded, Sources},
     telemetry::logs,
+    tls,
 };
 
 /// EX_USAGE.
@@ -179,8 +179,8 @@ fn print_configuration(loaded: &Loaded) -> ExitCode {
 
 /// An HTTP client for plain http: it reads nothing from disk.
 fn http_client() -> Result<reqwest::Client, String> {
-    let tls = trust::nothing().map_err(|error| sidecar::chain(&error))?;
-    let client = reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().tcp_nodelay(true).build();
+    let config = tls::nothing().map_err(|error| sidecar::chain(&error))?;
+    let client = reqwest::Client::builder().tls_backend_preconfigured(config).no_proxy().tcp_nodelay(true).build();
     client.map_err(|error| sidecar::chain(&error))
 }
 

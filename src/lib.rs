@@ -16,5 +16,7 @@ mod produce;
 mod reactive;
 mod record;
 mod telemetry;
+mod tls;
+mod token;
 
 pub use cli::run;

@@ -16,7 +16,7 @@ use super::{
     audits::Audits,
     consumer,
     numbers::{KafkaClients, Memory},
-    sources,
+    security, sources,
     topics::KafkaTopics,
 };
 use crate::{
@@ -36,6 +36,8 @@ pub(crate) enum ComposeError {
     Producer(#[source] protocol::producer::ConfigError),
     #[error("the backend cannot be called")]
     Backend(#[from] crate::backend::BackendError),
+    #[error("TLS to Kafka cannot be set up")]
+    Tls(#[from] crate::tls::TlsError),
     #[error("the audit cannot be opened")]
     Audit(#[from] crate::audit::AuditError),
 }
@@ -50,7 +52,7 @@ pub(crate) struct Clients(Vec<OneClient>);
 struct OneClient {
     /// The part that asked for it first.
     name: &'static str,
-    settings: String,
+    settings: Connection,
     client: Client,
 }
 
@@ -61,12 +63,12 @@ impl Clients {
         connection: &Connection,
         fetching_bytes: usize,
     ) -> Result<Client, ComposeError> {
-        let settings = format!("{connection:?}");
-        if let Some(known) = self.0.iter().find(|known| known.settings == settings) {
+        if let Some(known) = self.0.iter().find(|known| known.settings == *connection) {
             return Ok(known.client.clone());
         }
-        let client = Client::new(cluster_config(connection, fetching_bytes)?);
-        self.0.push(OneClient { name, settings, client: client.clone() });
+        let connector = security::connector(&connection.security)?;
+        let client = Client::with_connector(cluster_config(connection, fetching_bytes)?, connector);
+        self.0.push(OneClient { name, settings: connection.clone(), client: client.clone() });
         Ok(client)
     }
 
@@ -247,6 +249,7 @@ fn cluster_config(connection: &Connection, fetching_bytes: usize) -> Result<Clus
     config.reconnect_backoff = connection.reconnect_backoff;
     config.reconnect_backoff_max = connection.reconnect_backoff_max;
     config.max_fetch_response_bytes = fetching_bytes;
+    config.sasl = security::mechanism(&connection.security)?;
     Ok(config)
 }
 

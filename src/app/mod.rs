@@ -12,6 +12,7 @@ mod audits;
 mod compose;
 mod consumer;
 mod numbers;
+mod security;
 mod sources;
 mod tasks;
 mod topics;

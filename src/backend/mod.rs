@@ -3,8 +3,6 @@
 //! It knows nothing of Kafka, retries or what a failure means for a record; it never logs a body. [`Backend`] is its
 //! main type, [`Answer`] what a call comes to, and [`BackendCall`] what the flows see, so that a test scripts it.
 
-pub(crate) mod key_store;
-pub(crate) mod trust;
 pub(crate) mod verdict;
 
 use std::{net::IpAddr, time::Duration};
@@ -18,11 +16,10 @@ use reqwest::{
 use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 use tokio::{net::TcpStream, time::timeout};
 
-pub(crate) use trust::TrustError;
-
 use crate::{
-    config::settings,
+    config::settings::{self, ClientTls, Place, Store},
     record::{TRACEPARENT, Verdict},
+    tls::{self, TlsError},
 };
 
 /// An answer may be this large whatever the request was; an echo of the records is on top of it.
@@ -85,10 +82,40 @@ pub(crate) trait BackendCall: Send + Sync + 'static {
 pub(crate) enum BackendError {
     #[error("{key}: {value:?} is no http or https address")]
     Address { key: &'static str, value: String },
+    #[error(
+        "the backend is https and nothing is trusted: set client.caFile or client.trustStore, or client.loadDefaultTrustStore: true"
+    )]
+    NoTrust,
     #[error("the backend's TLS cannot be set up")]
-    Trust(#[from] TrustError),
+    Tls(#[from] TlsError),
     #[error("the HTTP client cannot be built")]
     Client(#[from] reqwest::Error),
+}
+
+/// What client.yml says: PEM file, trust store, platform store, all together where several are set. `http2` is offered by ALPN.
+fn trusting(client: &settings::Client, http2: bool) -> Result<rustls::ClientConfig, BackendError> {
+    let store = |key: &str, path: &Option<std::path::PathBuf>, password: &Option<settings::Secret>| {
+        let (key, password) = (key.to_owned(), password.clone());
+        path.clone().map(|path| Store { key, place: Place::File(path), password })
+    };
+    let tls = ClientTls {
+        trust: store("client.caFile", &client.ca_file, &None)
+            .into_iter()
+            .chain(store("client.trustStore", &client.trust_store, &client.trust_store_password))
+            .collect(),
+        trust_platform: client.load_default_trust_store,
+        trust_key: "client.caFile or client.trustStore".to_owned(),
+        verify_hostname: client.verify_hostname,
+        ..ClientTls::default()
+    };
+    if tls.trust.is_empty() && !tls.trust_platform {
+        return Err(BackendError::NoTrust);
+    }
+    let mut config = tls::client_config(&tls)?;
+    if http2 {
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    }
+    Ok(config)
 }
 
 /// Calls one backend over a pool of connections.
@@ -117,7 +144,7 @@ impl Backend {
         let https = records.scheme() == "https" || health_url.scheme() == "https";
         // A connection that ends with its answer is HTTP/1.1's.
         let http2 = client.http2 && !backend.connection_reset;
-        let tls = if https { trust::client_config(client, http2)? } else { trust::nothing()? };
+        let tls = if https { trusting(client, http2)? } else { tls::nothing()? };
         let connect_timeout = client.connect_timeout.min(backend.timeout);
         let builder = || {
             let builder = Client::builder()

@@ -17,11 +17,11 @@ use super::{
 /// Builds everything; what is wrong is in `values.faults` afterwards.
 pub(super) fn settings(values: &mut Values, memory_limit: Option<u64>) -> Settings {
     refuse_unbuilt(values);
-    same_cluster(values);
+    let brokers_of = same_cluster(values);
     let server = server(values);
-    let producer = kafka::producer(values);
-    let consumer = kafka::consumer(values);
-    let admin = kafka::admin(values);
+    let producer = kafka::producer(values, brokers_of(File::Producer));
+    let consumer = kafka::consumer(values, brokers_of(File::Consumer));
+    let admin = kafka::admin(values, brokers_of(File::Admin));
     let parts = hooks::parts(values, !consumer.kafka.topics.is_empty());
     let health = health(values, &consumer.backend.host);
     let client = client(values);
@@ -55,8 +55,6 @@ fn refuse_unbuilt(values: &mut Values) {
                 continue;
             }
             match part {
-                // By protocol, for each file below.
-                Part::KafkaSecurity => {}
                 Part::Registry => {
                     let text = "the client of the schema registry is not built yet; remove it and use the formats binary, json and string";
                     values.fault(file, name, text);
@@ -84,21 +82,21 @@ fn refuse_unbuilt(values: &mut Values) {
             }
         }
     }
-    for file in [File::Producer, File::Consumer, File::Admin] {
-        kafka::refuse_security(values, file);
-    }
 }
 
-/// One cluster serves all clients unless somebody says otherwise: whose servers nobody gave takes those of another.
-fn same_cluster(values: &mut Values) {
+/// One cluster serves all clients unless somebody says otherwise: whose servers nobody gave takes those of another file, which
+/// is the answer.
+fn same_cluster(values: &mut Values) -> impl Fn(File) -> File + use<> {
     const NAME: &str = "bootstrap.servers";
     let files = [File::Producer, File::Consumer, File::Admin];
-    let Some(source) = files.into_iter().find(|file| values.given(*file, NAME)) else { return };
-    for file in files {
-        if !values.given(file, NAME) {
+    let given: Vec<File> = files.into_iter().filter(|file| values.given(*file, NAME)).collect();
+    let source = given.first().copied();
+    if let Some(source) = source {
+        for file in files.into_iter().filter(|file| !given.contains(file)) {
             values.inherit(file, source, NAME);
         }
     }
+    move |file| if given.contains(&file) { file } else { source.unwrap_or(file) }
 }
 
 fn server(values: &mut Values) -> Server {
@@ -161,12 +159,7 @@ fn client(values: &mut Values) -> Client {
 /// A file that client.yml names, looked for in the configuration directories first; a missing one is a fault if it is `needed`.
 fn existing(values: &mut Values, name: &'static str, needed: bool) -> Option<PathBuf> {
     let named = PathBuf::from(values.optional_text(File::Client, name)?);
-    let found = values
-        .directories
-        .iter()
-        .map(|directory| directory.join(&named))
-        .chain([named.clone()])
-        .find(|path| path.is_file());
+    let found = values.find_file(&named);
     if found.is_none() {
         if needed {
             values.fault(File::Client, name, format!("there is no file {}", named.display()));

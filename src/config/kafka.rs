@@ -12,6 +12,7 @@ use protocol::{
 
 use super::{
     property::File,
+    security::kafka_security,
     settings::{
         Admin, Audit, AuditTarget, Backend, BadRecordPolicy, Connection, Consumer, DeadLetter, Dispatch, Format,
         Producer,
@@ -22,9 +23,9 @@ use super::{
 /// What the admin client's requests have when they are no health check.
 const ADMIN_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-pub(super) fn producer(values: &mut Values) -> Producer {
+pub(super) fn producer(values: &mut Values, brokers_of: File) -> Producer {
     let file = File::Producer;
-    let connection = connection(values, file);
+    let connection = connection(values, file, brokers_of);
     let kafka = producer_kafka(values, &connection);
     Producer {
         kafka,
@@ -125,9 +126,9 @@ fn copied_headers(values: &mut Values) -> Vec<String> {
     names
 }
 
-pub(super) fn consumer(values: &mut Values) -> Consumer {
+pub(super) fn consumer(values: &mut Values, brokers_of: File) -> Consumer {
     let file = File::Consumer;
-    let connection = connection(values, file);
+    let connection = connection(values, file, brokers_of);
     let drain_timeout = values.millis(file, "drainTimeoutMs");
     let dead_letter = DeadLetter {
         enabled: values.flag(file, "deadLetterEnabled"),
@@ -316,15 +317,16 @@ fn bad_record_policy(values: &mut Values, dead_letters: bool) -> BadRecordPolicy
     }
 }
 
-pub(super) fn admin(values: &mut Values) -> Admin {
-    let connection = connection(values, File::Admin);
+pub(super) fn admin(values: &mut Values, brokers_of: File) -> Admin {
+    let connection = connection(values, File::Admin, brokers_of);
     Admin {
         health_timeout: connection.request_timeout,
         connection: Connection { request_timeout: ADMIN_REQUEST_TIMEOUT, ..connection },
     }
 }
 
-fn connection(values: &mut Values, file: File) -> Connection {
+/// `brokers_of`: the file whose bootstrap.servers count for this one.
+fn connection(values: &mut Values, file: File, brokers_of: File) -> Connection {
     let retry_backoff = values.millis(file, "retry.backoff.ms");
     let reconnect_backoff = values.millis(file, "reconnect.backoff.ms");
     Connection {
@@ -344,6 +346,7 @@ fn connection(values: &mut Values, file: File) -> Connection {
             reconnect_backoff,
             "reconnect.backoff.ms",
         ),
+        security: kafka_security(values, file, brokers_of),
     }
 }
 
@@ -382,37 +385,5 @@ fn audit(values: &mut Values, file: File) -> Audit {
         file: PathBuf::from(values.text(file, "auditFile")),
         file_max_bytes: values.size(file, "auditFileMaxBytes") as u64,
         file_max_history: values.size(file, "auditFileMaxHistory"),
-    }
-}
-
-/// TLS and SASL to Kafka are not built: what asks for them is a fault, unless `security.protocol: PLAINTEXT` is written down,
-/// which makes them meaningless.
-pub(super) fn refuse_security(values: &mut Values, file: File) {
-    use super::property::{Part, Status};
-    let plaintext = match values.optional_text(file, "security.protocol").as_deref() {
-        Some("PLAINTEXT") => true,
-        Some(protocol) => {
-            let text = format!("{protocol} is not built yet: TLS and SASL to Kafka are missing; only PLAINTEXT works");
-            values.fault(file, "security.protocol", text);
-            return;
-        }
-        None => {
-            values.derive(file, "security.protocol", "PLAINTEXT");
-            false
-        }
-    };
-    for property in file.properties() {
-        if property.status != Status::Later(Part::KafkaSecurity) || !values.given(file, property.name) {
-            continue;
-        }
-        if plaintext {
-            values.idle.push(format!("{}.{} (security.protocol is PLAINTEXT)", file.name(), property.name));
-        } else {
-            let text = format!(
-                "belongs to TLS or SASL to Kafka, which is not built yet; remove it, or set {}.security.protocol: PLAINTEXT",
-                file.name()
-            );
-            values.fault(file, property.name, text);
-        }
     }
 }

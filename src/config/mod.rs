@@ -1,7 +1,7 @@
 //! Configuration: files and environment in, checked [`settings::Settings`] out.
 //!
 //! `search` finds the files, `source` reads them, `placeholder` fills `${…}`, `merge` picks one value per property, `check` types it,
-//! `build` and `kafka` turn all of it into settings; `property` and `table` say what there is. Nothing here reads the process'
+//! `build`, `kafka` and `security` turn all of it into settings; `property` and `table` say what there is. Nothing here reads the process'
 //! environment, writes anything or knows who uses the settings. [`load`] is the way in.
 
 mod build;
@@ -9,12 +9,14 @@ mod check;
 mod effective;
 mod fault;
 mod hooks;
+mod jaas;
 mod kafka;
 mod memory;
 mod merge;
 mod placeholder;
 mod property;
 mod search;
+mod security;
 pub(crate) mod settings;
 mod source;
 mod table;

@@ -186,8 +186,6 @@ pub(super) enum Status {
 /// Parts that are not built yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
-    /// TLS and SASL to Kafka.
-    KafkaSecurity,
     Registry,
     Https,
     Jwt,

@@ -4,7 +4,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use protocol::{consumer::ConsumerConfig, producer::ProducerConfig};
+use protocol::{connection::ScramHash, consumer::ConsumerConfig, producer::ProducerConfig};
 
 /// Everything, after defaults, files, environment and `--set`.
 #[derive(Debug, Clone)]
@@ -42,7 +42,7 @@ pub(crate) struct Server {
 }
 
 /// How to reach a cluster: bootstrap.servers and what belongs to the connection.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Connection {
     /// host:port, at least one.
     pub bootstrap_servers: Vec<String>,
@@ -56,6 +56,77 @@ pub(crate) struct Connection {
     pub retry_backoff_max: Duration,
     pub reconnect_backoff: Duration,
     pub reconnect_backoff_max: Duration,
+    pub security: KafkaSecurity,
+}
+
+/// `security.protocol` and what belongs to it: TLS, SASL, both or neither.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct KafkaSecurity {
+    pub tls: Option<ClientTls>,
+    pub sasl: Option<Sasl>,
+}
+
+/// Whom a TLS client trusts, and what it shows of itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct ClientTls {
+    pub trust: Vec<Store>,
+    /// Also what this system trusts.
+    pub trust_platform: bool,
+    /// The setting to name where nobody is trusted.
+    pub trust_key: String,
+    /// The private key with its certificates.
+    pub identity: Option<Store>,
+    /// Of the private key, where it is not that of the store.
+    pub key_password: Option<Secret>,
+    pub verify_hostname: bool,
+    /// All that the library has, where empty.
+    pub versions: Vec<TlsVersion>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TlsVersion {
+    V1_2,
+    V1_3,
+}
+
+/// Certificates or keys: PEM, PKCS#12 or JKS, told apart by their content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Store {
+    /// The setting that names it, for messages.
+    pub key: String,
+    pub place: Place,
+    pub password: Option<Secret>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Place {
+    File(PathBuf),
+    /// PEM, as the setting's own text.
+    Inline(Secret),
+}
+
+/// `sasl.mechanism` with its credentials.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Sasl {
+    Plain { username: String, password: Secret },
+    Scram { hash: ScramHash, username: String, password: Secret },
+    OAuthBearer(OAuth),
+}
+
+/// Where tokens come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OAuth {
+    pub source: TokenSource,
+    /// KIP-342: `extension_…` of the JAAS options.
+    pub extensions: Vec<(String, String)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum TokenSource {
+    /// A file that holds a token; read for each connection.
+    File(PathBuf),
+    /// OAuth 2.0, client credentials.
+    Endpoint { url: String, client_id: String, client_secret: Secret, scope: Option<String>, tls: ClientTls },
 }
 
 /// The six formats; schema formats are parsed and refused until a registry client exists.

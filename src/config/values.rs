@@ -3,7 +3,11 @@
 //! A value that does not fit its kind is a fault and counts as the default from then on, so that every fault is found in one go.
 //! [`Values`] is the main type.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::{
     check::{Typed, check},
@@ -101,6 +105,12 @@ impl Values {
     pub(super) fn written_down(&self, file: File, name: &'static str, old_default: &str) -> bool {
         self.given(file, name)
             && self.node(file, name).is_some_and(|node| !(node.fallback && node.text() == Some(old_default)))
+    }
+
+    /// A file that a setting names: a relative path is looked for in the configuration directories first.
+    pub(super) fn find_file(&self, named: &Path) -> Option<PathBuf> {
+        let places = self.directories.iter().map(|directory| directory.join(named));
+        places.chain([named.to_path_buf()]).find(|path| path.is_file())
     }
 
     /// The value, or None if there is none: null switches an optional property off.

@@ -42,6 +42,7 @@ fn producer() -> Producer {
             retry_backoff_max: Duration::from_secs(1),
             reconnect_backoff: Duration::from_millis(50),
             reconnect_backoff_max: Duration::from_secs(1),
+            security: crate::config::settings::KafkaSecurity::default(),
         },
         kafka: Default::default(),
         key_format: Format::String,

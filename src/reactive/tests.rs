@@ -48,6 +48,7 @@ fn setup() -> Setup {
         retry_backoff_max: Duration::ZERO,
         reconnect_backoff: Duration::ZERO,
         reconnect_backoff_max: Duration::ZERO,
+        security: settings::KafkaSecurity::default(),
     };
     let settings = settings::Consumer {
         connection,

@@ -10,9 +10,9 @@ use std::{
 const SIDECAR: &[&[&str]] = &[
     &["record"],
     &["config"],
-    // It reads the logging settings.
-    &["telemetry", "health"],
-    &["schema", "format", "backend"],
+    // They read settings.
+    &["telemetry", "health", "tls"],
+    &["schema", "format", "backend", "token"],
     &["dead_letter", "audit"],
     &["produce", "reactive", "active", "ksqldb", "streams"],
     &["http"],

@@ -5,6 +5,7 @@ mod client;
 mod cluster;
 mod group;
 mod layers;
+mod security;
 mod sidecar;
 mod support;
 mod witness;

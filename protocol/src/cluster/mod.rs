@@ -33,7 +33,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     connection::{
-        Answer, ApiVersions, BoxFuture, Connection, ConnectionConfig, Connector, Counters, RequestError,
+        Answer, ApiVersions, BoxFuture, Connection, ConnectionConfig, Connector, Counters, Mechanism, RequestError,
         RequestErrorKind, frame,
     },
     message::{self, EncodeError},
@@ -69,6 +69,8 @@ pub struct ClusterConfig {
     pub max_response_bytes: usize,
     /// The largest answer to a fetch: what the byte budget can hold.
     pub max_fetch_response_bytes: usize,
+    /// `sasl.mechanism` and what belongs to it; None without SASL.
+    pub sasl: Option<Mechanism>,
 }
 
 impl ClusterConfig {
@@ -86,6 +88,7 @@ impl ClusterConfig {
             max_idle: Duration::from_secs(540),
             max_response_bytes: 32 * 1024 * 1024,
             max_fetch_response_bytes: 64 * 1024 * 1024,
+            sasl: None,
         }
     }
 }
@@ -110,7 +113,7 @@ pub(crate) struct Inner {
     new_topic: AtomicBool,
     /// Where the next question to any broker starts, so that one broker does not get them all.
     turn: AtomicU64,
-    trouble: watch::Sender<Option<Arc<str>>>,
+    trouble: watch::Sender<Option<Trouble>>,
     tracker: TaskTracker,
     cancel: CancellationToken,
 }
@@ -130,6 +133,7 @@ impl Cluster {
             setup_timeout: config.connect_timeout,
             max_response_bytes: config.max_response_bytes,
             max_idle: config.max_idle,
+            sasl: config.sasl.clone(),
         };
         let reconnect = (config.reconnect_backoff, config.reconnect_backoff_max);
         let pool =
@@ -183,7 +187,12 @@ impl Cluster {
 
     /// Why the metadata cannot be refreshed at present, in a sentence; None while brokers answer.
     pub fn trouble(&self) -> Option<Arc<str>> {
-        self.0.trouble.borrow().clone()
+        self.0.trouble.borrow().as_ref().map(|trouble| trouble.text.clone())
+    }
+
+    /// The same, if it is that the brokers do not take us for who we say we are: no waiting helps.
+    pub fn authentication_fault(&self) -> Option<Arc<str>> {
+        self.0.trouble.borrow().as_ref().filter(|trouble| trouble.authentication).map(|trouble| trouble.text.clone())
     }
 
     /// Adds topics to what refreshes ask for, and asks if one of them is new.
@@ -373,6 +382,12 @@ impl Cluster {
             }
         });
     }
+}
+
+/// Why no metadata can be had.
+struct Trouble {
+    text: Arc<str>,
+    authentication: bool,
 }
 
 /// What is to be known of a request before it is written.

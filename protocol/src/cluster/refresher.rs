@@ -13,8 +13,8 @@ use kafka_protocol::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Backoff, Cluster, bootstrap_index};
-use crate::connection::RequestError;
+use super::{Backoff, Cluster, Trouble, bootstrap_index};
+use crate::connection::{RequestError, RequestErrorKind};
 
 /// The first version that tells brokers whether they may create what is asked for.
 const TELLS_AUTO_CREATE: i16 = 4;
@@ -67,7 +67,8 @@ pub(super) async fn run(cluster: Cluster, cancel: CancellationToken) {
                     } else {
                         tracing::debug!(error = %text, "still no broker answers");
                     }
-                    cluster.0.trouble.send_replace(Some(text));
+                    let authentication = matches!(error.kind, RequestErrorKind::Authentication { .. });
+                    cluster.0.trouble.send_replace(Some(Trouble { text, authentication }));
                     if wait(&cancel, backoff.next_delay()).await {
                         return;
                     }

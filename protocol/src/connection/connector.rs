@@ -14,7 +14,7 @@ pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// Opens byte streams. The place for TLS and SASL: a connector that wraps another one.
+/// Opens byte streams. TLS is a connector that wraps another one.
 pub trait Connector: Send + Sync + 'static {
     /// Resolves `host` afresh and connects. The caller bounds it in time; dropping the future gives up.
     fn connect(&self, host: &str, port: u16) -> BoxFuture<io::Result<Box<dyn Stream>>>;

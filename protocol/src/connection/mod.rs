@@ -4,11 +4,15 @@
 //! are written in the order of submission. The first fault poisons the connection: every waiter gets that one cause, with
 //! the [`Outcome`](crate::outcome::Outcome) that fits how far its request had come. It knows nothing of topics or groups.
 
+mod authentication;
 mod connector;
 mod counters;
 mod error;
 mod inbox;
+mod sasl;
+mod session;
 mod task;
+mod tls;
 mod versions;
 
 use std::{
@@ -22,7 +26,9 @@ pub use connector::{BoxFuture, Connector, Stream, TcpConnector};
 use counters::BrokerCounters;
 pub use counters::{Counters, Requests, Sockets};
 pub use error::{RequestError, RequestErrorKind};
+pub use sasl::{Mechanism, Password, SaslError, ScramHash, Token, TokenProvider};
 pub(crate) use task::frame;
+pub use tls::{TlsConfig, TlsConnector};
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
@@ -38,12 +44,14 @@ const QUEUE: usize = 1024;
 pub struct ConnectionConfig {
     /// `client.id`, in every request header.
     pub client_id: Arc<str>,
-    /// Covers name resolution, TCP and the version negotiation.
+    /// Covers name resolution, TCP, TLS, the version negotiation and SASL.
     pub setup_timeout: Duration,
     /// A larger answer is refused before a byte of it is allocated.
     pub max_response_bytes: usize,
     /// `connections.max.idle.ms`.
     pub max_idle: Duration,
+    /// How we prove who we are; None where the listener asks for nothing.
+    pub sasl: Option<Mechanism>,
 }
 
 /// A broker's answer to one request: its body behind the response header, and the version it was asked in.

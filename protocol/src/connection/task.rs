@@ -1,7 +1,7 @@
 //! The task that owns a socket.
 //!
 //! ```text
-//! Delayed -> Connecting -> Negotiating -> Serving -> Poisoned
+//! Delayed -> Connecting -> Negotiating -> Authenticating -> Serving -> Poisoned
 //! ```
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
@@ -19,7 +19,11 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Answer, ApiVersions, Command, ConnectionConfig, Connector, Frame, Reply, RequestError, RequestErrorKind, State,
     Stream,
+    authentication::{AuthenticationError, Dialog, Progress},
     inbox::{Inbox, Next},
+    sasl::Token,
+    session::Session,
+    tls::explain_later,
     versions::{self, Negotiation},
 };
 use crate::message::{self, DecodeError, Direction, EncodeError, Reason};
@@ -32,6 +36,27 @@ const NEGOTIATION_TRIES: usize = 3;
 const UNASKED: &str = "the broker sent an answer that nobody asked for";
 
 const API_VERSIONS: i16 = ApiKey::ApiVersions as i16;
+
+/// Whom an answer is for.
+enum Recipient {
+    Caller(Reply),
+    /// The renewal of the session.
+    Session,
+}
+
+impl Recipient {
+    fn answer(self, answer: Option<Answer>, took: Duration) {
+        if let Self::Caller(caller) = self {
+            caller.answer(answer, took);
+        }
+    }
+
+    fn fail(self, error: RequestError) {
+        if let Self::Caller(caller) = self {
+            caller.fail(error);
+        }
+    }
+}
 
 pub(super) struct Task {
     connector: Arc<dyn Connector>,
@@ -55,7 +80,7 @@ struct InFlight {
     /// Where its bytes begin and end in everything that this socket is to write.
     begins: u64,
     ends: u64,
-    reply: Reply,
+    recipient: Recipient,
 }
 
 impl Task {
@@ -84,11 +109,9 @@ impl Task {
             opened = setup => opened,
         };
         match opened {
-            Ok((stream, versions, inbox)) => {
-                let versions = Arc::new(versions);
-                let _ = self.state.versions.set(versions.clone());
-                let (reader, writer) = tokio::io::split(stream);
-                let mut socket = Socket::new(reader, writer, inbox, versions, &self.state, &self.config);
+            Ok(opened) => {
+                let _ = self.state.versions.set(opened.versions.clone());
+                let mut socket = Socket::new(opened, &self.state, &self.config);
                 self.state.counted.broker.opened();
                 let cause = socket.serve(&mut self.commands, &cancel).await;
                 self.state.counted.broker.closed();
@@ -110,33 +133,82 @@ impl Task {
         RequestErrorKind::Unreachable { address: self.state.address.clone(), cause: cause.into() }
     }
 
-    async fn set_up(&self) -> Result<(Box<dyn Stream>, ApiVersions, Inbox), RequestErrorKind> {
+    async fn set_up(&self) -> Result<Opened, RequestErrorKind> {
         let mut stream =
             self.connector.connect(&self.host, self.port).await.map_err(|error| self.unreachable(error.to_string()))?;
         let mut inbox = Inbox::new(self.config.max_response_bytes);
-        let versions = self.negotiate(&mut stream, &mut inbox).await?;
-        Ok((stream, versions, inbox))
+        let mut correlation_id = 0;
+        let versions = Arc::new(self.negotiate(&mut stream, &mut inbox, &mut correlation_id).await?);
+        let session = match &self.config.sasl {
+            Some(mechanism) => {
+                let token = match mechanism.token() {
+                    Some(token) => Some(token.await),
+                    None => None,
+                };
+                let mut dialog = Dialog::new(mechanism, token).map_err(|error| authentication(&self.state, error))?;
+                self.authenticate(&mut dialog, &versions, &mut stream, &mut inbox, &mut correlation_id).await?
+            }
+            None => Session::Lasting,
+        };
+        Ok(Opened { stream, versions, inbox, session, correlation_id })
+    }
+
+    /// One request and its answer on a socket that does nothing else yet.
+    async fn ask(
+        &self,
+        frame: Frame,
+        stream: &mut Box<dyn Stream>,
+        inbox: &mut Inbox,
+        correlation_id: &mut i32,
+    ) -> Result<Bytes, RequestErrorKind> {
+        let Frame { api_key, version, mut bytes, .. } = frame;
+        let api = message::api_name(api_key);
+        let io = |error: io::Error| self.unreachable(format!("{api}: {}", explain_later(error)));
+        let id = *correlation_id;
+        *correlation_id += 1;
+        set_correlation_id(&mut bytes, id);
+        let mut framed = BytesMut::with_capacity(bytes.len() + 4);
+        framed.put_u32(bytes.len() as u32);
+        framed.extend_from_slice(&bytes);
+        stream.write_all(&framed).await.map_err(io)?;
+        stream.flush().await.map_err(io)?;
+        self.state.counted.broker.sent(framed.len());
+        let body = self.read_frame((api_key, version, id), stream, inbox).await?;
+        strip_header(body, api_key, version).map_err(|error| self.not_kafka(error))
+    }
+
+    async fn authenticate(
+        &self,
+        dialog: &mut Dialog,
+        versions: &ApiVersions,
+        stream: &mut Box<dyn Stream>,
+        inbox: &mut Inbox,
+        correlation_id: &mut i32,
+    ) -> Result<Session, RequestErrorKind> {
+        loop {
+            let failed = |error| authentication(&self.state, error);
+            let frame = dialog.request(versions, &self.config.client_id).map_err(failed)?;
+            let version = frame.version;
+            let body = self.ask(frame, stream, inbox, correlation_id).await?;
+            match dialog.answer(version, body).map_err(failed)? {
+                Progress::Next => {}
+                Progress::Done { again_after } => return Ok(Session::begun(again_after)),
+            }
+        }
     }
 
     async fn negotiate(
         &self,
         stream: &mut Box<dyn Stream>,
         inbox: &mut Inbox,
+        correlation_id: &mut i32,
     ) -> Result<ApiVersions, RequestErrorKind> {
         let mut version = message::supported(API_VERSIONS).map_or(0, |range| *range.end());
-        for correlation_id in 0..NEGOTIATION_TRIES {
-            let request =
-                message::encode_request(&versions::request(), version, correlation_id as i32, &self.config.client_id)
-                    .map_err(|error| RequestErrorKind::Encode { api: "ApiVersions", cause: error.reason.into() })?;
-            let io = |error: io::Error| self.unreachable(format!("ApiVersions: {error}"));
-            let mut frame = BytesMut::with_capacity(request.len() + 4);
-            frame.put_u32(request.len() as u32);
-            frame.extend_from_slice(&request);
-            stream.write_all(&frame).await.map_err(io)?;
-            stream.flush().await.map_err(io)?;
-            self.state.counted.broker.sent(frame.len());
-            let body = self.read_frame(stream, inbox, version, correlation_id as i32).await?;
-            let body = strip_header(body, API_VERSIONS, version).map_err(|error| self.not_kafka(error))?;
+        for _ in 0..NEGOTIATION_TRIES {
+            let bytes = message::encode_request(&versions::request(), version, 0, &self.config.client_id)
+                .map_err(|error| RequestErrorKind::Encode { api: "ApiVersions", cause: error.reason.into() })?;
+            let frame = Frame { api_key: API_VERSIONS, version, bytes, expects_answer: true };
+            let body = self.ask(frame, stream, inbox, correlation_id).await?;
             match versions::read(version, body).map_err(|error| self.not_kafka(error))? {
                 Negotiation::Done(versions) => return Ok(versions),
                 Negotiation::Again(lower) => version = lower,
@@ -148,22 +220,23 @@ impl Task {
 
     async fn read_frame(
         &self,
+        (api_key, version, correlation_id): (i16, i16, i32),
         stream: &mut Box<dyn Stream>,
         inbox: &mut Inbox,
-        version: i16,
-        correlation_id: i32,
     ) -> Result<Bytes, RequestErrorKind> {
+        let api = message::api_name(api_key);
         loop {
             match inbox.next(Some(correlation_id)) {
                 Next::Frame(frame) => return Ok(frame),
                 Next::Foreign(answered) => {
-                    return Err(self.not_kafka(foreign(API_VERSIONS, version, correlation_id, answered)));
+                    return Err(self.not_kafka(foreign(api_key, version, correlation_id, answered)));
                 }
                 Next::Refused(announced) => return Err(refused(&self.state, announced, &self.config)),
                 Next::More => match stream.read_buf(&mut inbox.buffer).await {
-                    Ok(0) => return Err(self.unreachable("it closed the connection during ApiVersions".to_owned())),
+                    Ok(0) => return Err(self.unreachable(format!("it closed the connection during {api}"))),
                     Ok(count) => self.state.counted.broker.received(count),
-                    Err(error) => return Err(self.unreachable(format!("ApiVersions: {error}"))),
+                    // With TLS 1.3 a broker refuses our certificate only now.
+                    Err(error) => return Err(self.unreachable(format!("{api}: {}", explain_later(error)))),
                 },
             }
         }
@@ -182,6 +255,16 @@ impl Task {
     }
 }
 
+/// A socket that is ready to serve.
+struct Opened {
+    stream: Box<dyn Stream>,
+    versions: Arc<ApiVersions>,
+    inbox: Inbox,
+    session: Session,
+    /// The next one.
+    correlation_id: i32,
+}
+
 struct Socket<'a> {
     reader: ReadHalf<Box<dyn Stream>>,
     writer: WriteHalf<Box<dyn Stream>>,
@@ -193,19 +276,17 @@ struct Socket<'a> {
     in_flight: VecDeque<InFlight>,
     correlation_id: i32,
     versions: Arc<ApiVersions>,
+    session: Session,
+    /// It has answered a request of a caller.
+    answered: bool,
     state: &'a State,
     config: &'a ConnectionConfig,
 }
 
 impl<'a> Socket<'a> {
-    fn new(
-        reader: ReadHalf<Box<dyn Stream>>,
-        writer: WriteHalf<Box<dyn Stream>>,
-        inbox: Inbox,
-        versions: Arc<ApiVersions>,
-        state: &'a State,
-        config: &'a ConnectionConfig,
-    ) -> Self {
+    fn new(opened: Opened, state: &'a State, config: &'a ConnectionConfig) -> Self {
+        let Opened { stream, versions, inbox, session, correlation_id } = opened;
+        let (reader, writer) = tokio::io::split(stream);
         Self {
             reader,
             writer,
@@ -214,8 +295,10 @@ impl<'a> Socket<'a> {
             queued: 0,
             written: 0,
             in_flight: VecDeque::new(),
-            correlation_id: NEGOTIATION_TRIES as i32,
+            correlation_id,
             versions,
+            session,
+            answered: false,
             state,
             config,
         }
@@ -233,6 +316,7 @@ impl<'a> Socket<'a> {
             let now = Instant::now();
             let muted = muted.filter(|until| *until > now);
             let wakes = self.wakes_at(last_used, muted);
+            let holds = self.session.holds_requests();
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => return RequestErrorKind::Shutdown,
@@ -251,12 +335,20 @@ impl<'a> Socket<'a> {
                         return self.closed(error);
                     }
                 }
-                command = commands.recv(), if open && muted.is_none() && self.outbox.len() < OUTBOX_BYTES => match command {
+                command = commands.recv(), if open && muted.is_none() && !holds && self.outbox.len() < OUTBOX_BYTES => match command {
                     Some(command) => self.put_out(command),
                     None => open = false,
                 },
+                token = self.session.token() => {
+                    if let Err(cause) = self.renew_with(Some(token)) {
+                        return cause;
+                    }
+                }
                 () = tokio::time::sleep_until(wakes) => {
                     let now = Instant::now();
+                    if let Err(cause) = self.renew(now) {
+                        return cause;
+                    }
                     if let Some(late) = self.in_flight.iter().find(|request| request.deadline <= now) {
                         let address = self.state.address.clone();
                         return RequestErrorKind::Timeout { api: late.api, address, timeout: late.timeout };
@@ -272,29 +364,69 @@ impl<'a> Socket<'a> {
     fn wakes_at(&self, last_used: Instant, muted: Option<Instant>) -> Instant {
         let idle = last_used + self.config.max_idle;
         let deadline = self.in_flight.iter().map(|request| request.deadline).min();
-        [deadline, muted].into_iter().flatten().fold(idle, Instant::min)
+        [deadline, muted, self.session.wakes_at()].into_iter().flatten().fold(idle, Instant::min)
+    }
+
+    /// Authenticates again if it is time (KIP-368).
+    fn renew(&mut self, now: Instant) -> Result<(), RequestErrorKind> {
+        let Some(mechanism) = self.config.sasl.clone() else { return Ok(()) };
+        match self.session.renew(&mechanism, now, self.config.setup_timeout) {
+            Ok(true) => self.continue_dialog(),
+            Ok(false) => Ok(()),
+            Err(error) => Err(authentication(self.state, error)),
+        }
+    }
+
+    fn renew_with(&mut self, token: Option<Result<Token, String>>) -> Result<(), RequestErrorKind> {
+        let Some(mechanism) = &self.config.sasl else { return Ok(()) };
+        let dialog = Dialog::new(mechanism, token).map_err(|error| authentication(self.state, error))?;
+        self.session = Session::Talking(Box::new(dialog));
+        self.continue_dialog()
+    }
+
+    /// Sends the next request of the renewal.
+    fn continue_dialog(&mut self) -> Result<(), RequestErrorKind> {
+        let Session::Talking(dialog) = &mut self.session else { return Ok(()) };
+        let frame = dialog
+            .request(&self.versions, &self.config.client_id)
+            .map_err(|error| authentication(self.state, error))?;
+        let (api, timeout) = (message::api_name(frame.api_key), self.config.setup_timeout);
+        self.enqueue(api, frame, Instant::now() + timeout, timeout, Recipient::Session);
+        Ok(())
+    }
+
+    fn answer_dialog(&mut self, version: i16, body: Bytes) -> Result<(), RequestErrorKind> {
+        let Session::Talking(dialog) = &mut self.session else { return Ok(()) };
+        match dialog.answer(version, body).map_err(|error| authentication(self.state, error))? {
+            Progress::Next => self.continue_dialog(),
+            Progress::Done { again_after } => {
+                tracing::debug!(address = %self.state.address, "authenticated again");
+                self.session = Session::begun(again_after);
+                Ok(())
+            }
+        }
     }
 
     fn put_out(&mut self, command: Command) {
         let Command { api, deadline, timeout, build, reply } = command;
-        let since = Instant::now();
-        if deadline <= since {
+        if deadline <= Instant::now() {
             let address = self.state.address.clone();
             reply.fail(RequestError::not_sent(RequestErrorKind::Timeout { api, address, timeout }));
             return;
         }
-        let Frame { api_key, version, mut bytes, expects_answer } = match build(&self.versions) {
-            Ok(frame) => frame,
+        match build(&self.versions) {
+            Ok(frame) => self.enqueue(api, frame, deadline, timeout, Recipient::Caller(reply)),
             Err(kind) => {
                 reply.fail(RequestError::not_sent(kind));
-                return;
             }
-        };
+        }
+    }
+
+    fn enqueue(&mut self, api: &'static str, frame: Frame, deadline: Instant, timeout: Duration, recipient: Recipient) {
+        let Frame { api_key, version, mut bytes, expects_answer } = frame;
         let correlation_id = self.correlation_id;
         self.correlation_id = self.correlation_id.wrapping_add(1) & i32::MAX;
-        if let Some(place) = bytes.get_mut(4..8) {
-            place.copy_from_slice(&correlation_id.to_be_bytes());
-        }
+        set_correlation_id(&mut bytes, correlation_id);
         let begins = self.queued;
         self.queued += bytes.len() as u64 + 4;
         if self.outbox.is_empty() && self.outbox.capacity() < bytes.len() + 4 {
@@ -308,12 +440,12 @@ impl<'a> Socket<'a> {
             version,
             correlation_id,
             expects_answer,
-            since,
+            since: Instant::now(),
             deadline,
             timeout,
             begins,
             ends: self.queued,
-            reply,
+            recipient,
         });
     }
 
@@ -333,7 +465,7 @@ impl<'a> Socket<'a> {
                 self.in_flight.drain(..).partition::<VecDeque<_>, _>(|r| !r.expects_answer && r.ends <= written);
             self.in_flight = waiting;
             for request in done {
-                request.reply.answer(None, request.since.elapsed());
+                request.recipient.answer(None, request.since.elapsed());
             }
         }
         Ok(())
@@ -341,6 +473,11 @@ impl<'a> Socket<'a> {
 
     fn take_in(&mut self, read: io::Result<usize>) -> Result<(), RequestErrorKind> {
         match read {
+            Ok(0) if !self.answered && self.config.sasl.is_none() => {
+                return Err(
+                    self.closed("the broker closed it before its first answer, as a listener that wants SASL does")
+                );
+            }
             Ok(0) => return Err(self.closed("the broker closed it")),
             Ok(count) => self.state.counted.broker.received(count),
             Err(error) => return Err(self.closed(error)),
@@ -373,14 +510,16 @@ impl<'a> Socket<'a> {
         };
         let Some(request) = self.in_flight.remove(position) else { return Ok(()) };
         match strip_header(frame, request.api_key, request.version) {
+            Ok(body) if matches!(request.recipient, Recipient::Session) => self.answer_dialog(request.version, body),
             Ok(body) => {
+                self.answered = true;
                 let answer = Answer { version: request.version, body };
-                request.reply.answer(Some(answer), request.since.elapsed());
+                request.recipient.answer(Some(answer), request.since.elapsed());
                 Ok(())
             }
             Err(error) => {
                 let cause = RequestErrorKind::Decode { address: self.state.address.clone(), source: Arc::new(error) };
-                request.reply.fail(RequestError::unknown(cause.clone()));
+                request.recipient.fail(RequestError::unknown(cause.clone()));
                 Err(cause)
             }
         }
@@ -398,8 +537,23 @@ impl<'a> Socket<'a> {
             } else {
                 RequestError::unknown(cause.clone())
             };
-            request.reply.fail(error);
+            request.recipient.fail(error);
         }
+    }
+}
+
+fn authentication(state: &State, error: AuthenticationError) -> RequestErrorKind {
+    let address = state.address.clone();
+    match error {
+        AuthenticationError::Decode(source) => RequestErrorKind::Decode { address, source: Arc::new(source) },
+        error => RequestErrorKind::Authentication { address, cause: error.to_string().into() },
+    }
+}
+
+/// It stands behind API key and version in every request header.
+fn set_correlation_id(request: &mut BytesMut, correlation_id: i32) {
+    if let Some(place) = request.get_mut(4..8) {
+        place.copy_from_slice(&correlation_id.to_be_bytes());
     }
 }
 

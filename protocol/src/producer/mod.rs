@@ -322,6 +322,10 @@ impl Producer {
             if let Some(code) = topic.map(|topic| topic.error).filter(|code| !code.is_none() && !code.retriable()) {
                 return Err(ProduceErrorKind::Broker { code, message: None });
             }
+            if let Some(cause) = self.cluster.authentication_fault() {
+                let (code, message) = (ErrorCode::SASL_AUTHENTICATION_FAILED, Some(cause.to_string()));
+                return Err(ProduceErrorKind::Broker { code, message });
+            }
             // A cluster that answers and does not have the topic is another thing than one that does not answer.
             let answers = topic.is_some() && self.cluster.trouble().is_none();
             let until = if answers { unknown.min(deadline) } else { deadline };

@@ -47,22 +47,8 @@ fn what_is_not_built_yet_is_refused() {
     check_faults("kafka-consumer.keyFormat: 2", &[&formats("kafka-consumer.keyFormat", "avro")]);
     let registry =
         "the client of the schema registry is not built yet; remove it and use the formats binary, json and string";
-    let jaas = "kafka-producer.sasl.jaas.config: 'PlainLoginModule required username=\"u\" password=\"hush\";'";
-    let kafka_security = |file: &str| {
-        format!(
-            "belongs to TLS or SASL to Kafka, which is not built yet; remove it, or set {file}.security.protocol: PLAINTEXT"
-        )
-    };
     for (text, key, expected) in [
         ("kafka-producer.schema.registry.url: http://localhost:8081", "kafka-producer.schema.registry.url", registry.to_owned()),
-        (
-            "kafka-consumer.security.protocol: SASL_SSL",
-            "kafka-consumer.security.protocol",
-            "SASL_SSL is not built yet: TLS and SASL to Kafka are missing; only PLAINTEXT works".to_owned(),
-        ),
-        (jaas, "kafka-producer.sasl.jaas.config", kafka_security("kafka-producer")),
-        ("kafka-admin.username: alice", "kafka-admin.username", kafka_security("kafka-admin")),
-        ("kafka-consumer.ssl.truststore.location: /t.jks", "kafka-consumer.ssl.truststore.location", kafka_security("kafka-consumer")),
         ("kafka-producer.transactional.id: T1000", "kafka-producer.transactional.id", "needs a part that is not built yet (transactions); remove it".to_owned()),
         ("kafka-consumer.group.instance.id: i", "kafka-consumer.group.instance.id", "needs a part that is not built yet (static group membership); remove it".to_owned()),
         ("kafka-consumer.group.protocol: consumer", "kafka-consumer.group.protocol", "the protocol `consumer` is not built yet; set classic".to_owned()),
@@ -90,14 +76,6 @@ fn what_is_not_built_yet_is_refused() {
         ("client.loadKeyStore: true", "client.loadKeyStore", "needs a part that is not built yet (a client certificate for the backend); remove it".to_owned()),
     ] {
         check_faults(text, &[&format!("values.yml:1: {key}: {expected}")]);
-    }
-    let both = "kafka-producer.password";
-    for source in [
-        sources(&[("values.yml", "KAFKA_PRODUCER_PASSWORD: hush")], &[], &[]),
-        sources(&[], &[("KAFKA_PRODUCER_PASSWORD", "hush")], &[]),
-    ] {
-        let text = faults(source);
-        assert!(text.len() == 1 && text[0].contains(both) && !text[0].contains("hush"), "{text:?}");
     }
 }
 

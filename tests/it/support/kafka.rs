@@ -42,6 +42,8 @@ pub(crate) struct Kafka {
     version: &'static str,
     directory: PathBuf,
     nodes: Vec<Mutex<Node>>,
+    /// Names and ports of the further listeners of a single node.
+    listeners: Vec<(String, u16)>,
     cleaner: Option<Child>,
 }
 
@@ -147,6 +149,18 @@ impl Kafka {
 
     /// Starts a cluster with more broker properties.
     pub(crate) fn start_with(version: &'static str, count: usize, more: &[(&str, &str)]) -> Result<Self> {
+        Self::start_listening(version, count, &[], &[], more)
+    }
+
+    /// Starts a cluster with more listeners (name and security protocol), SCRAM users (`SCRAM-SHA-256=[name=…,password=…]`)
+    /// and broker properties.
+    pub(crate) fn start_listening(
+        version: &'static str,
+        count: usize,
+        listeners: &[(&str, &str)],
+        scram: &[&str],
+        more: &[(&str, &str)],
+    ) -> Result<Self> {
         static CLUSTERS: AtomicUsize = AtomicUsize::new(0);
         let number = CLUSTERS.fetch_add(1, Ordering::Relaxed);
         let lib = jars(version)?;
@@ -158,6 +172,7 @@ impl Kafka {
             version,
             directory: directory.clone(),
             nodes: Vec::new(),
+            listeners: listeners.iter().map(|(name, _)| (*name).to_owned()).zip(free_ports(listeners.len())?).collect(),
             cleaner: Some(cleaner.spawn().context("starting a shell")?),
         };
         fs::create_dir_all(root.join("logs"))?;
@@ -167,12 +182,15 @@ impl Kafka {
         for (index, (port, controller)) in ports.iter().enumerate() {
             let id = index + 1;
             let properties = directory.join(format!("node-{id}.properties"));
+            let further = kafka.listeners.iter().map(|(name, port)| format!(",{name}://127.0.0.1:{port}"));
+            let further: String = further.collect();
+            let protocols: String = listeners.iter().map(|(name, protocol)| format!(",{name}:{protocol}")).collect();
             let mut text = format!(
                 "process.roles=broker,controller\nnode.id={id}\ncontroller.quorum.voters={}\n\
-                 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-                 advertised.listeners=PLAINTEXT://127.0.0.1:{port}\ncontroller.listener.names=CONTROLLER\n\
+                 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{further}\n\
+                 advertised.listeners=PLAINTEXT://127.0.0.1:{port}{further}\ncontroller.listener.names=CONTROLLER\n\
                  inter.broker.listener.name=PLAINTEXT\n\
-                 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\nlog.dirs={}\n",
+                 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}\nlog.dirs={}\n",
                 voters.join(","),
                 directory.join(format!("data-{id}")).display(),
             );
@@ -198,6 +216,7 @@ impl Kafka {
             let formatted = java(&lib)
                 .args(["kafka.tools.StorageTool", "format", "-t", "AAAAAAAAQACAAAAAAAAAAA", "-c"])
                 .arg(&properties)
+                .args(scram.iter().flat_map(|user| ["--add-scram", user]))
                 .output()
                 .context("running StorageTool")?;
             ensure!(
@@ -221,6 +240,12 @@ impl Kafka {
 
     pub(crate) fn bootstrap_servers(&self) -> String {
         self.bootstrap().join(",")
+    }
+
+    /// The address of a further listener.
+    pub(crate) fn listener(&self, name: &str) -> String {
+        let (_, port) = self.listeners.iter().find(|(known, _)| known == name).expect("a listener that was asked for");
+        format!("127.0.0.1:{port}")
     }
 
     pub(crate) fn version(&self) -> &'static str {

@@ -1,14 +1,16 @@
-//! Certificates out of trust stores: PEM, PKCS#12 or JKS, told apart by their content.
+//! Certificates and private keys out of stores: PEM, PKCS#12 or JKS, told apart by their content.
 //!
-//! It knows nothing of TLS and reads no private keys. [`certificates`] is the door.
+//! It knows nothing of TLS. [`certificates`] and [`identity`] are the doors.
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
-use p12_keystore::Pkcs12Archive;
-use rustls_pki_types::{CertificateDer, pem::PemObject};
+use p12_keystore::{KeyStore, Pkcs12Archive, Pkcs12ImportPolicy};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use sha1::{Digest, Sha1};
 
-/// Why a trust store gives no certificates.
+use super::{java_key, pem};
+
+/// Why a store gives nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum KeyStoreError {
     #[error("it is neither PEM nor PKCS#12 nor JKS")]
@@ -25,6 +27,36 @@ pub(crate) enum KeyStoreError {
     JksEntry(u32),
     #[error("the JKS store's digest does not match: damaged, or the password is wrong")]
     JksDigest,
+    #[error("it has no private key with a certificate")]
+    NoIdentity,
+    #[error("its private key needs a password")]
+    KeyPasswordMissing,
+    #[error("its private key cannot be decrypted (a wrong key password?)")]
+    KeyPassword,
+}
+
+/// What proves to others who we are: a private key, and its certificate with those that signed it.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    pub(crate) key: PrivateKeyDer<'static>,
+}
+
+enum Format<'a> {
+    Jks,
+    Pkcs12,
+    Pem(&'a str),
+}
+
+fn format(store: &[u8]) -> Result<Format<'_>, KeyStoreError> {
+    match store {
+        [0xfe, 0xed, 0xfe, 0xed, ..] => Ok(Format::Jks),
+        [0x30, ..] => Ok(Format::Pkcs12),
+        _ => match std::str::from_utf8(store) {
+            Ok(text) if text.contains("-----BEGIN ") => Ok(Format::Pem(text)),
+            _ => Err(KeyStoreError::Unknown),
+        },
+    }
 }
 
 /// The trusted certificates of a store, DER-encoded. PEM needs no password; a missing one is the empty password.
@@ -32,25 +64,57 @@ pub(crate) fn certificates(
     store: &[u8],
     password: Option<&str>,
 ) -> Result<Vec<CertificateDer<'static>>, KeyStoreError> {
-    match store {
-        [0xfe, 0xed, 0xfe, 0xed, ..] => jks(store, password),
-        [0x30, ..] => pkcs12(store, password.unwrap_or_default()),
-        _ if store.windows(11).any(|window| window == b"-----BEGIN ") => CertificateDer::pem_slice_iter(store)
-            .collect::<Result<_, _>>()
-            .map_err(|error| KeyStoreError::Pem(error.to_string())),
-        _ => Err(KeyStoreError::Unknown),
+    match format(store)? {
+        Format::Jks => Ok(jks(store, password)?.trusted),
+        Format::Pkcs12 => {
+            let archive = Pkcs12Archive::from_pkcs12(store, password.unwrap_or_default());
+            let archive = archive.map_err(|error| KeyStoreError::Pkcs12(error.to_string()))?;
+            Ok(archive.certs.iter().map(|bag| CertificateDer::from(bag.cert.as_der().to_vec())).collect())
+        }
+        Format::Pem(text) => pem::certificates(text),
     }
 }
 
-fn pkcs12(store: &[u8], password: &str) -> Result<Vec<CertificateDer<'static>>, KeyStoreError> {
-    let archive =
-        Pkcs12Archive::from_pkcs12(store, password).map_err(|error| KeyStoreError::Pkcs12(error.to_string()))?;
-    Ok(archive.certs.iter().map(|bag| CertificateDer::from(bag.cert.as_der().to_vec())).collect())
+/// The first private key of a store with its certificates. The key has a password of its own in JKS and encrypted PEM:
+/// `key_password`, else that of the store.
+pub(crate) fn identity(
+    store: &[u8],
+    password: Option<&str>,
+    key_password: Option<&str>,
+) -> Result<Identity, KeyStoreError> {
+    match format(store)? {
+        Format::Jks => {
+            let (key, chain) = jks(store, password)?.key.ok_or(KeyStoreError::NoIdentity)?;
+            let password = key_password.or(password).ok_or(KeyStoreError::KeyPasswordMissing)?;
+            let key = java_key::decrypt(&key, password).ok_or(KeyStoreError::KeyPassword)?;
+            whole(chain, PrivatePkcs8KeyDer::from(key).into())
+        }
+        Format::Pkcs12 => {
+            let password = password.unwrap_or_default();
+            let opened = KeyStore::from_pkcs12(store, password, Pkcs12ImportPolicy::Relaxed);
+            let opened = opened.map_err(|error| KeyStoreError::Pkcs12(error.to_string()))?;
+            let (_, found) = opened.private_key_chain().ok_or(KeyStoreError::NoIdentity)?;
+            let chain = found.certs().iter().map(|cert| CertificateDer::from(cert.as_der().to_vec())).collect();
+            whole(chain, PrivatePkcs8KeyDer::from(found.key().as_der().to_vec()).into())
+        }
+        Format::Pem(text) => whole(pem::certificates(text)?, pem::private_key(text, key_password.or(password))?),
+    }
+}
+
+fn whole(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Identity, KeyStoreError> {
+    if chain.is_empty() { Err(KeyStoreError::NoIdentity) } else { Ok(Identity { chain, key }) }
+}
+
+/// What a Java key store has: its first key, still encrypted, with the certificates of that; and whom it trusts.
+#[derive(Default)]
+struct Jks {
+    key: Option<(Vec<u8>, Vec<CertificateDer<'static>>)>,
+    trusted: Vec<CertificateDer<'static>>,
 }
 
 /// Java's own key store: a header, entries, and the SHA-1 of password, a constant and all before it. Certificates are
 /// not encrypted; without a password the digest is not checked, as Java does.
-fn jks(store: &[u8], password: Option<&str>) -> Result<Vec<CertificateDer<'static>>, KeyStoreError> {
+fn jks(store: &[u8], password: Option<&str>) -> Result<Jks, KeyStoreError> {
     const DIGEST_BYTES: usize = 20;
     let split = store.len().checked_sub(DIGEST_BYTES).ok_or(KeyStoreError::JksTruncated("digest"))?;
     let (content, digest) = store.split_at_checked(split).ok_or(KeyStoreError::JksTruncated("digest"))?;
@@ -72,7 +136,7 @@ fn jks(store: &[u8], password: Option<&str>) -> Result<Vec<CertificateDer<'stati
         return Err(KeyStoreError::JksVersion(version));
     }
     let entries = rest.u32("entry count")?;
-    let mut found = Vec::new();
+    let mut found = Jks::default();
     for _ in 0..entries {
         let kind = rest.u32("entry")?;
         let alias = rest.u16("alias")?;
@@ -80,13 +144,15 @@ fn jks(store: &[u8], password: Option<&str>) -> Result<Vec<CertificateDer<'stati
         rest.take(8, "entry date")?;
         match kind {
             1 => {
-                let key = rest.u32("key")?;
-                rest.take(key as usize, "key")?;
+                let length = rest.u32("key")?;
+                let key = rest.take(length as usize, "key")?;
+                let mut chain = Vec::new();
                 for _ in 0..rest.u32("certificate chain")? {
-                    rest.certificate(version)?;
+                    chain.push(CertificateDer::from(rest.certificate(version)?.to_vec()));
                 }
+                found.key.get_or_insert_with(|| (key.to_vec(), chain));
             }
-            2 => found.push(CertificateDer::from(rest.certificate(version)?.to_vec())),
+            2 => found.trusted.push(CertificateDer::from(rest.certificate(version)?.to_vec())),
             other => return Err(KeyStoreError::JksEntry(other)),
         }
     }
