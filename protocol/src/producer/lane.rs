@@ -48,8 +48,6 @@ pub(super) struct Lane {
     /// A batch of this epoch was written to this log. Before that only one is in flight: a broker without a state for us
     /// takes any sequence number, so a second batch could overtake a first one that has to be repeated.
     settled: bool,
-    /// Something is to be repeated: nothing younger goes out before everything in flight is answered.
-    repeating: bool,
     backoff: Backoff,
     not_before: Instant,
     /// What stood in the way last.
@@ -69,7 +67,6 @@ impl Lane {
             identity: None,
             next_sequence: 0,
             settled: false,
-            repeating: false,
             backoff,
             not_before: now,
             fault: NO_FAULT,
@@ -106,10 +103,11 @@ impl Lane {
         self.queue.front().filter(|_| self.has_room(max_in_flight))
     }
 
-    /// Whether one more may be in flight: alone, as long as something is repeated or nothing of the epoch was written.
+    /// Whether one more may be in flight: alone, as long as something is repeated (which stands in front of what is younger)
+    /// or nothing of the epoch was written.
     pub(super) fn has_room(&self, max_in_flight: usize) -> bool {
         let repeated = self.queue.front().is_some_and(|next| next.tries() > 0);
-        let alone = repeated || self.repeating || !self.settled || self.in_flight.iter().any(|batch| batch.tries() > 1);
+        let alone = repeated || !self.settled || self.in_flight.iter().any(|batch| batch.tries() > 1);
         self.in_flight.len() < if alone { 1 } else { max_in_flight }
     }
 
@@ -141,9 +139,6 @@ impl Lane {
             self.next_sequence = advance(self.next_sequence, batch.sealed().count());
         }
         batch.tried();
-        if self.in_flight.is_empty() {
-            self.repeating = false;
-        }
         let sent = (batch.place(), batch.sealed().bytes());
         self.in_flight.push(batch);
         Some(sent)
@@ -172,15 +167,7 @@ impl Lane {
     /// A batch is sent again, in its place, after a rest.
     pub(super) fn again(&mut self, batch: Batch, now: Instant) {
         self.not_before = now + self.backoff.next_delay();
-        self.again_at_once([batch], now);
-    }
-
-    /// Batches are sent again, or in place of one that was.
-    pub(super) fn again_at_once(&mut self, batches: impl IntoIterator<Item = Batch>, now: Instant) {
-        self.repeating = true;
-        for batch in batches {
-            self.put(batch, now);
-        }
+        self.put(batch, now);
     }
 
     /// Goes on with the next epoch, sequences from 0 (KIP-360, done locally as no transaction is involved). Without an

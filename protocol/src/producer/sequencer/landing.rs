@@ -163,7 +163,10 @@ impl Sequencer {
     /// Sends parts of a batch that was refused as a whole.
     fn divide(&mut self, key: &Key, batch: &Batch, part: impl Fn(usize) -> Option<usize>, now: Instant) {
         match batch.divide(part) {
-            Ok(parts) => self.lane(key, now).again_at_once(parts, now),
+            Ok(parts) => {
+                let lane = self.lane(key, now);
+                parts.into_iter().for_each(|part| lane.put(part, now));
+            }
             Err(error) => {
                 let kind = ProduceErrorKind::DeliveryTimeout { last: error.to_string() };
                 self.fail(key, batch, kind);

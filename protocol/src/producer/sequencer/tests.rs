@@ -1,6 +1,7 @@
 //! The machine without sockets and clock: what comes in, what is to be done.
 
 mod life;
+mod random;
 mod rows;
 
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
@@ -184,6 +185,11 @@ impl Rig {
         let number = self.number();
         self.step([Event::Sealed(vec![(key(partition), batch(number, records, self.now + TIMEOUT))])]);
         number
+    }
+
+    /// New batches of partition 0, one after the other; returns their numbers.
+    fn seal_many(&mut self, batches: usize, records: usize) -> Vec<u64> {
+        (0..batches).map(|_| self.seal(0, records)).collect()
     }
 
     fn identify(&mut self, identity: Identity) {

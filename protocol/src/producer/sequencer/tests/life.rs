@@ -63,7 +63,7 @@ fn an_answer_that_is_awaited_for_ever_does_not_stop_the_delivery_timeout() {
 #[test]
 fn only_one_batch_is_on_its_way_until_the_first_of_its_epoch_is_written() {
     let mut rig = Rig::new(config());
-    (0..8).for_each(|_| drop(rig.seal(0, 1)));
+    rig.seal_many(8, 1);
     rig.identify((ID, 0));
     assert_eq!(rig.on_their_way(), [(0, 0, 1)]);
     rig.answer(0, code(ErrorCode::NOT_ENOUGH_REPLICAS));
@@ -118,7 +118,7 @@ fn after_the_last_epoch_a_new_id_is_asked_for_and_other_partitions_keep_theirs()
 #[test]
 fn batches_of_a_former_epoch_take_their_place_in_the_present_one() {
     let mut rig = Rig::settled(config());
-    (0..5).for_each(|_| drop(rig.seal(0, 2)));
+    rig.seal_many(5, 2);
     assert_eq!(rig.open.len(), 5);
     // The first begins an epoch; one of the others is divided, and its parts are of the new epoch as well.
     rig.answer(0, code(ErrorCode::UNKNOWN_PRODUCER_ID));
@@ -179,7 +179,7 @@ fn a_topic_made_anew_gets_one_batch_alone_and_then_the_sequence_goes_on() {
     let mut rig = Rig::settled(config());
     rig.seal(0, 1);
     rig.make_anew(2);
-    (0..3).for_each(|_| drop(rig.seal(0, 1)));
+    rig.seal_many(3, 1);
     assert_eq!(rig.on_their_way(), [(0, 10, 1)], "the old one is to answer first");
     rig.answer(0, code(ErrorCode::UNKNOWN_TOPIC_ID));
     rig.pass(REST);
@@ -196,7 +196,7 @@ fn a_topic_made_anew_gets_one_batch_alone_and_then_the_sequence_goes_on() {
     assert_eq!(rig.open.len(), 2, "an id that is not told is no other id");
     (0..2).for_each(|_| drop(rig.answer(0, written(0))));
     rig.make_anew(3);
-    (0..2).for_each(|_| drop(rig.seal(0, 1)));
+    rig.seal_many(2, 1);
     assert_eq!(rig.on_their_way(), [(0, 16, 1)]);
 }
 
@@ -235,7 +235,7 @@ fn a_batch_that_is_larger_than_a_request_may_be_travels_alone() {
 #[test]
 fn the_delivery_timeout_is_heard_in_flight_and_in_the_queue_and_a_late_answer_changes_nothing() {
     let mut rig = Rig::settled(config());
-    let numbers: Vec<u64> = (0..6).map(|_| rig.seal(0, 1)).collect();
+    let numbers = rig.seal_many(6, 1);
     rig.pass(TIMEOUT);
     let heard: BTreeMap<u64, Heard> = rig.heard().into_iter().map(|(number, _, heard)| (number, heard)).collect();
     for number in &numbers[..5] {
@@ -313,7 +313,7 @@ fn whatever_waits_is_failed_at_the_end_with_what_is_known_of_it() {
     rig.step([Event::Close]);
     assert_eq!(rig.heard(), [(1, vec![0], Err((Outcome::NotSent, ProduceErrorKind::Closed)))]);
     let mut rig = Rig::settled(config());
-    let numbers: Vec<u64> = (0..4).map(|_| rig.seal(0, 1)).collect();
+    let numbers = rig.seal_many(4, 1);
     rig.end(0, |_| Err(lost(Outcome::Unknown)));
     rig.answer(0, code(ErrorCode::NOT_ENOUGH_REPLICAS));
     rig.end(0, |_| Err(lost(Outcome::NotSent)));
