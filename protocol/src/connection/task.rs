@@ -29,6 +29,8 @@ const OUTBOX_BYTES: usize = 256 * 1024;
 /// A negotiation takes at most so many ApiVersions requests.
 const NEGOTIATION_TRIES: usize = 3;
 
+/// What else may stand behind an address that takes connections and says nothing that Kafka says.
+const ASK: &str = "is it a Kafka listener, and one without TLS?";
 const API_VERSIONS: i16 = ApiKey::ApiVersions as i16;
 
 pub(super) struct Task {
@@ -73,7 +75,11 @@ impl Task {
             tokio::time::sleep(delay).await;
             match tokio::time::timeout(self.config.setup_timeout, self.set_up()).await {
                 Ok(result) => result,
-                Err(_) => Err(self.unreachable(format!("not connected within {:?}", self.config.setup_timeout))),
+                Err(_) => {
+                    let timeout = self.config.setup_timeout;
+                    Err(self
+                        .unreachable(format!("not connected, or no answer to ApiVersions, within {timeout:?}; {ASK}")))
+                }
             }
         };
         let opened = tokio::select! {
@@ -151,7 +157,9 @@ impl Task {
                 Next::Frame(frame) => return Ok(frame),
                 Next::Refused(announced) => return Err(refused(&self.state, announced, &self.config)),
                 Next::More => match stream.read_buf(&mut inbox.buffer).await {
-                    Ok(0) => return Err(self.unreachable("it closed the connection during ApiVersions".to_owned())),
+                    Ok(0) => {
+                        return Err(self.unreachable(format!("it closed the connection during ApiVersions; {ASK}")));
+                    }
                     Ok(count) => self.state.counted.broker.received(count),
                     Err(error) => return Err(self.unreachable(format!("ApiVersions: {error}"))),
                 },
