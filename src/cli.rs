@@ -25,6 +25,8 @@ use crate::{
     tls,
 };
 
+/// What `demo --log` takes.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 /// EX_USAGE.
 const WRONG_CONFIGURATION: u8 = 64;
 
@@ -75,7 +77,7 @@ enum Command {
     /// Show the whole job within seconds: an embedded Kafka cluster, a small backend and two sidecars in this process
     Demo {
         /// Print the sidecars' own log too, on standard error: off, error, warn, info, debug or trace
-        #[arg(long, default_value = "off", value_name = "LEVEL")]
+        #[arg(long, default_value = "off", value_name = "LEVEL", value_parser = LEVELS, hide_possible_values = true)]
         log: String,
     },
     /// Run the sidecar for a backend under development, with an embedded Kafka cluster that stays up

@@ -10,6 +10,9 @@ use uuid::Uuid;
 
 /// A stack trace is cut to so many bytes, at a character's boundary.
 const STACK_TRACE_BYTES: usize = 8 << 10;
+/// Likewise ids and business keys: callers and foreign producers choose them, and an entry that no broker takes would hold back
+/// commits for ever.
+const ID_BYTES: usize = 1 << 10;
 const DATE: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day] [hour]:[minute]:[second],[subsecond digits:3]");
 
@@ -54,6 +57,11 @@ impl AuditEntry {
         self.text(service_id, false, Vec::new())
     }
 
+    /// The key in a topic.
+    pub(super) fn key(&self) -> &[u8] {
+        cut(&self.correlation_id, ID_BYTES).as_bytes()
+    }
+
     /// The line for a file: UTC date, a space, JSON with nulls, a line feed.
     pub(super) fn line(&self, service_id: &str) -> Vec<u8> {
         self.line_at(service_id, OffsetDateTime::now_utc())
@@ -75,6 +83,10 @@ impl AuditEntry {
     }
 }
 
+fn cut(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
+}
+
 struct Shape<'a> {
     entry: &'a AuditEntry,
     service_id: &'a str,
@@ -84,7 +96,9 @@ struct Shape<'a> {
 impl Serialize for Shape<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let entry = self.entry;
-        let stacktrace = entry.stacktrace.as_deref().map(|text| &text[..text.floor_char_boundary(STACK_TRACE_BYTES)]);
+        let stacktrace = entry.stacktrace.as_deref().map(|text| cut(text, STACK_TRACE_BYTES));
+        let [traceability_id, key] =
+            [&entry.traceability_id, &entry.key].map(|text| text.as_deref().map(|text| cut(text, ID_BYTES)));
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("id", &Uuid::new_v4().hyphenated().to_string())?;
         map.serialize_entry("serviceId", self.service_id)?;
@@ -92,9 +106,9 @@ impl Serialize for Shape<'_> {
         map.serialize_entry("topic", &*entry.topic)?;
         self.optional(&mut map, "partition", entry.partition)?;
         self.optional(&mut map, "offset", entry.offset)?;
-        map.serialize_entry("correlationId", &entry.correlation_id)?;
-        self.optional(&mut map, "traceabilityId", entry.traceability_id.as_deref())?;
-        self.optional(&mut map, "key", entry.key.as_deref())?;
+        map.serialize_entry("correlationId", cut(&entry.correlation_id, ID_BYTES))?;
+        self.optional(&mut map, "traceabilityId", traceability_id)?;
+        self.optional(&mut map, "key", key)?;
         map.serialize_entry("auditStatus", if entry.success { "SUCCESS" } else { "FAILURE" })?;
         self.optional(&mut map, "stacktrace", stacktrace)?;
         self.optional(&mut map, "timestamp", entry.timestamp)?;
@@ -162,5 +176,23 @@ mod tests {
         };
         let expected = r#"{"id":"","serviceId":"s","auditType":"PRODUCER","topic":"test1","correlationId":"GMDC3LeXSLuRV0Hz5KfVHg","auditStatus":"FAILURE","stacktrace":"line 1\nline 2","timestamp":5}"#;
         assert_eq!(without_id(failure.json("s")), expected);
+    }
+
+    #[test]
+    fn whatever_ids_callers_choose_an_entry_stays_small() {
+        let long = "é".repeat(300_000);
+        let entry = AuditEntry {
+            correlation_id: long.clone(),
+            traceability_id: Some(long.clone()),
+            key: Some(long.clone()),
+            stacktrace: Some(long),
+            ..entry()
+        };
+        assert_eq!(entry.key().len(), ID_BYTES);
+        let value: serde_json::Value = serde_json::from_slice(&entry.json("s")).expect("JSON");
+        assert_eq!(value["correlationId"].as_str().map(str::as_bytes), Some(entry.key()));
+        for (field, bytes) in [("traceabilityId", ID_BYTES), ("key", ID_BYTES), ("stacktrace", STACK_TRACE_BYTES)] {
+            assert_eq!(value[field].as_str().map(str::len), Some(bytes), "{field}");
+        }
     }
 }

@@ -59,7 +59,7 @@ impl TopicWriter {
         let record = ProduceRecord {
             topic: self.topic.clone(),
             partition: None,
-            key: Some(Bytes::copy_from_slice(item.entry.correlation_id.as_bytes())),
+            key: Some(Bytes::copy_from_slice(item.entry.key())),
             value: Some(Bytes::from(item.entry.json(service_id))),
             headers: Vec::new(),
             timestamp: None,

@@ -39,16 +39,19 @@ pub(super) fn find(sources: &Sources, faults: &mut Vec<Fault>) -> Found {
     {
         found.directories = std::env::split_paths(list).filter(|path| !path.as_os_str().is_empty()).collect();
     }
+    let mut unreadable = Vec::new();
     for directory in &found.directories {
         match fs::read_dir(directory) {
             Ok(entries) => found.strangers.extend(strangers(directory, entries)),
-            Err(error) => faults.push(Fault::of_file(
-                &directory.display().to_string(),
-                None,
-                format!("this configuration directory cannot be read: {error}"),
-            )),
+            Err(error) => {
+                unreadable.push(directory.clone());
+                let reason = format!("this configuration directory cannot be read: {error}");
+                faults.push(Fault::of_file(&directory.display().to_string(), None, reason));
+            }
         }
     }
+    // Its files would each say the same again.
+    found.directories.retain(|directory| !unreadable.contains(directory));
     for name in sources.files.keys().filter(|name| is_stranger(name)) {
         found.strangers.push(name.clone());
     }

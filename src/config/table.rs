@@ -66,7 +66,7 @@ pub(super) const CONNECTION: &[Property] = &[
     ms("reconnect.backoff.max.ms", 1, 600_000),
     used("security.protocol", Choice(&["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"])).old_default(&["SASL_SSL"]),
     idle("socket.connection.setup.timeout.max.ms", "every attempt has socket.connection.setup.timeout.ms"),
-    idle("connections.max.idle.ms", "connections are kept until the broker closes them"),
+    idle("connections.max.idle.ms", "connections that are idle for nine minutes are closed"),
     idle("client.dns.lookup", "every address of a name is tried"),
     idle("metadata.recovery.strategy", "the bootstrap servers are always asked again when no broker answers"),
     idle(

@@ -146,6 +146,23 @@ fn every_property_is_explained_in_its_file() {
 }
 
 #[test]
+fn what_holds_where_a_property_has_no_default_is_said_above_it() {
+    for file in File::ALL {
+        let mut said = String::new();
+        for line in file.shipped().lines().map(str::trim) {
+            if let Some(comment) = line.strip_prefix('#') {
+                said.push_str(comment);
+            } else if line.ends_with(":}") {
+                let words = ["nset", "by default", "when nothing is set", "without effect"];
+                assert!(words.iter().any(|word| said.contains(word)), "{}: {line} below {said}", file.name());
+            } else {
+                said.clear();
+            }
+        }
+    }
+}
+
+#[test]
 fn the_table_has_every_key_of_the_consumer_s_file() {
     let table = include_str!("../../config/README.md");
     let own = super::table::CONSUMER.iter().chain(super::table::CONSUMER_KAFKA).map(|property| property.name);

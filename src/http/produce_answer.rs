@@ -77,6 +77,9 @@ pub(crate) fn response(report: &[Result<Receipt, RecordFailure>], compatible: bo
     }
     let description = match error {
         RecordFailure::Unfit(reason) => format!("no record was written; {reason}"),
+        error if class(error) == Class::NoPartition => {
+            format!("no record was written; records[{index}].partition: {error}")
+        }
         error => format!("no record was written; records[{index}]: {error}"),
     };
     let problem = Problem::new(fault, description);

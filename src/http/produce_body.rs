@@ -7,7 +7,7 @@
 use std::{cell::RefCell, fmt};
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
+use serde_json::{error::Category, value::RawValue};
 
 use super::{
     problem::{Fault, Problem},
@@ -326,7 +326,13 @@ fn set(record: &mut NewRecord<'_>, field: &str, raw: &RawValue, index: usize) ->
 fn headers(raw: &RawValue, path: &str) -> Result<Vec<(String, Option<String>)>, Problem> {
     let entries: Entries<'_> = match raw.get().as_bytes().first() {
         Some(b'{') => {
-            serde_json::from_str(raw.get()).map_err(|error| Problem::new(Fault::Schema, format!("{path}: {error}")))?
+            // The body is JSON as a whole, so what cannot be read here is half of a surrogate pair in a name, or too many of them.
+            serde_json::from_str(raw.get()).map_err(|error: serde_json::Error| match error.classify() {
+                Category::Data => Problem::new(Fault::Schema, format!("{path}: {error}")),
+                Category::Io | Category::Syntax | Category::Eof => {
+                    scalar::expected(path, "names of Unicode characters", raw.get())
+                }
+            })?
         }
         _ => return Err(scalar::expected(path, "an object of strings", raw.get())),
     };

@@ -84,8 +84,7 @@ impl Pool {
         let config = if matches!(purpose, Purpose::Fetch(_)) { &self.fetch } else { &self.general };
         let connection = Connection::open(
             self.connector.clone(),
-            &broker.host,
-            broker.port,
+            (&broker.host, broker.port),
             delay,
             config.clone(),
             Counted::new(self.counters.clone(), node),

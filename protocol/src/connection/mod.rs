@@ -136,8 +136,7 @@ impl Connection {
     /// Starts a connection; it waits `delay` (a reconnect back-off) before it connects.
     pub(crate) fn open(
         connector: Arc<dyn Connector>,
-        host: &str,
-        port: u16,
+        (host, port): (&str, u16),
         delay: Duration,
         config: ConnectionConfig,
         counted: Counted,

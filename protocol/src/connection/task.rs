@@ -34,7 +34,8 @@ const OUTBOX_BYTES: usize = 256 * 1024;
 const NEGOTIATION_TRIES: usize = 3;
 
 const UNASKED: &str = "the broker sent an answer that nobody asked for";
-
+/// What else may stand behind an address that takes connections and says nothing that Kafka says.
+const ASK: &str = "is it a Kafka listener, and does security.protocol fit it?";
 const API_VERSIONS: i16 = ApiKey::ApiVersions as i16;
 
 /// Whom an answer is for.
@@ -100,7 +101,11 @@ impl Task {
             tokio::time::sleep(delay).await;
             match tokio::time::timeout(self.config.setup_timeout, self.set_up()).await {
                 Ok(result) => result,
-                Err(_) => Err(self.unreachable(format!("not connected within {:?}", self.config.setup_timeout))),
+                Err(_) => {
+                    let timeout = self.config.setup_timeout;
+                    Err(self
+                        .unreachable(format!("not connected, or no answer to ApiVersions, within {timeout:?}; {ASK}")))
+                }
             }
         };
         let opened = tokio::select! {
@@ -233,7 +238,7 @@ impl Task {
                 }
                 Next::Refused(announced) => return Err(refused(&self.state, announced, &self.config)),
                 Next::More => match stream.read_buf(&mut inbox.buffer).await {
-                    Ok(0) => return Err(self.unreachable(format!("it closed the connection during {api}"))),
+                    Ok(0) => return Err(self.unreachable(format!("it closed the connection during {api}; {ASK}"))),
                     Ok(count) => self.state.counted.broker.received(count),
                     // With TLS 1.3 a broker refuses our certificate only now.
                     Err(error) => return Err(self.unreachable(format!("{api}: {}", explain_later(error)))),

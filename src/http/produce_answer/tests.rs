@@ -61,6 +61,15 @@ async fn where_nothing_was_written_a_status_carries_the_entries() {
     );
 }
 
+#[tokio::test]
+async fn a_partition_that_is_not_there_is_told_with_its_field() {
+    let missing = failed(Outcome::NotSent, ProduceErrorKind::UnknownPartition { partitions: 2 });
+    let response = response(&[missing], false);
+    assert_eq!(response.status(), 422);
+    let text = text(response).await;
+    assert!(text.contains("records[0].partition: t: no such partition: the topic has 2"), "{text}");
+}
+
 #[test]
 fn what_happened_to_all_records_decides_the_status() {
     let closed = || failed(Outcome::NotSent, ProduceErrorKind::Closed);

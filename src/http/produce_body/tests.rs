@@ -84,6 +84,11 @@ fn every_bad_body_is_told_its_code_and_its_path() {
         ("{\"records\":[],\"atomic\":1}", Fault::Schema, "atomic: expected true or false, got 1"),
         (&nested, Fault::Schema, "records[0]: expected an object, got an array"),
         (&eleven, Fault::TooManyRecords, "records: a request has at most 10 records"),
+        (
+            "{\"records\":[{\"headers\":{\"\\ud800\":\"x\"}}]}",
+            Fault::Schema,
+            "records[0].headers: expected names of Unicode characters, got {\"\\ud800\":\"x\"}",
+        ),
         (&many_headers, Fault::Schema, "records[0].headers: a record has at most 1000 headers"),
     ] {
         let problem = parse(body.as_bytes(), 10).expect_err(body);
