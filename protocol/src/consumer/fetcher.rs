@@ -1,8 +1,8 @@
 //! The task that fetches, ahead of whoever processes, for all partitions of one consumer.
 //!
 //! Each broker is asked through two sockets with a session of their own: while one long-polls for partitions that are at
-//! their end, a partition that has room again is asked for by the other and waits for nobody. A request goes out only if
-//! its worst case fits the byte budget. The task reads batch headers only; unpacking is the streams' work.
+//! their end, a partition that has room again is asked for by the other, which only waits for a moment, and joins the long
+//! poll when that comes back. A request goes out only if its worst case fits the byte budget. The task reads batch headers only; unpacking is the streams' work.
 
 mod answers;
 mod lookups;
@@ -40,6 +40,9 @@ use crate::{
 
 /// Sockets (and sessions) per broker.
 const SOURCES: usize = 2;
+/// While one socket of a broker long-polls the other waits for no longer than this, and so does a partition that has just
+/// become fetchable.
+const SHORT_POLL: Duration = Duration::from_millis(50);
 /// Delay after a broker refused us, or a fault that only an operator can mend.
 const REFUSED_DELAY: Duration = Duration::from_secs(10);
 /// Room for headers in an answer, per partition.
@@ -75,7 +78,15 @@ pub(super) struct NewPartition {
 #[derive(Default)]
 struct Source {
     session: FetchSession,
-    in_flight: bool,
+    /// Until when the broker may hold the request that is in flight.
+    polls_until: Option<Instant>,
+}
+
+impl Source {
+    /// Whether its poll is about to come back, or overdue a little.
+    fn ends_soon(&self, now: Instant) -> bool {
+        self.polls_until.is_some_and(|until| until <= now + SHORT_POLL && now < until + SHORT_POLL)
+    }
 }
 
 /// What came back from the network.
@@ -221,6 +232,7 @@ impl Fetcher {
             leader: None,
             topic_id: Uuid::nil(),
             begins: None,
+            at_end: false,
             alone: false,
             refusal_told: false,
         };
@@ -314,7 +326,7 @@ impl Fetcher {
         }
         self.out_of_room = false;
         for (leader, wanted) in fetches {
-            self.ask_records(leader, wanted);
+            next = self.ask_records(leader, wanted, now).map_or(next, |again| next.min(again));
         }
         next
     }
@@ -325,9 +337,19 @@ impl Fetcher {
         share.clamp(1, 2 * self.config.max_partition_fetch_bytes)
     }
 
-    fn ask_records(&mut self, leader: NodeId, mut wanted: BTreeMap<Key, Wanted>) {
+    /// Returns when to look again where it waits for a poll that is about to end.
+    fn ask_records(&mut self, leader: NodeId, mut wanted: BTreeMap<Key, Wanted>, now: Instant) -> Option<Instant> {
         let sources = self.brokers.entry(leader).or_default();
-        let Some(source) = sources.iter().position(|source| !source.in_flight) else { return };
+        let source = sources.iter().position(|source| source.polls_until.is_none())?;
+        let polling = sources.iter().find(|source| source.polls_until.is_some());
+        if polling.is_some_and(|other| other.ends_soon(now))
+            && wanted.keys().all(|key| self.partitions.get(key).is_some_and(|partition| partition.at_end))
+        {
+            // They were just found empty: they go out with those of the other socket again.
+            return polling.and_then(|other| other.polls_until).map(|until| until + SHORT_POLL);
+        }
+        let short = SHORT_POLL.min(self.config.fetch_max_wait);
+        let wait = if polling.is_some() { short } else { self.config.fetch_max_wait };
         if let Some(alone) = wanted.keys().find(|key| self.partitions.get(*key).is_some_and(|p| p.alone)).cloned() {
             wanted.retain(|key, _| *key == alone);
         }
@@ -335,7 +357,7 @@ impl Fetcher {
         let worst = each.min(self.config.fetch_max_bytes) + ANSWER_OVERHEAD * wanted.len();
         let Some(memory) = self.budget.try_reserve(worst) else {
             self.out_of_room = true;
-            return;
+            return None;
         };
         let mut asked = BTreeMap::new();
         for (key, wanted) in &wanted {
@@ -346,13 +368,14 @@ impl Fetcher {
             }
         }
         let slot = &mut sources[source];
-        slot.in_flight = true;
+        slot.polls_until = Some(now + wait);
         let plan = slot.session.plan(wanted);
         let socket = self.first_socket + source as u32;
         let names = asked.iter().map(|(key, asked)| (asked.wanted.topic_id, key.0.clone())).collect();
-        let answer = fetch::ask(&self.cluster, leader, socket, &self.config, plan, names);
+        let answer = fetch::ask(&self.cluster, leader, socket, (&self.config, wait), plan, names);
         self.requests
             .push(Box::pin(async move { Done::Fetched { node: leader, source, asked, memory, answer: answer.await } }));
+        None
     }
 
     fn take(&mut self, done: Done) {

@@ -170,3 +170,39 @@ async fn a_heartbeat_and_a_produce_are_answered_during_a_long_poll_and_a_held_jo
     tokio::try_join!(leave(second), leave(first))?;
     Ok(())
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_that_has_just_become_fetchable_waits_for_no_long_poll() -> Result<()> {
+    let scene = Scene::new(1, 3).await?;
+    let producer = producer(&scene.client, ProducerConfig::default())?;
+    send_values(&producer, TOPIC, Some(2), 0..1).await?;
+    let long = ConsumerConfig { fetch_max_wait: Duration::from_secs(25), ..group_of("g", TOPIC) };
+    let mut consumer = member_with(&scene.client, long);
+    let mut streams = assigned(&mut consumer, 3).await?;
+    streams.sort_by_key(|stream| stream.lease().partition());
+    let [_, second, third] = &mut streams[..] else { anyhow::bail!("three streams") };
+    // One after the other: the first is polled for, then the second by the other socket.
+    second.pause();
+    third.pause();
+    seen(&scene, "a poll", |log| open(log, ApiKey::Fetch) == 1).await?;
+    second.resume();
+    seen(&scene, "two polls", |log| open(log, ApiKey::Fetch) == 2).await?;
+    let resumed = tokio::time::Instant::now();
+    third.resume();
+    let read = third.next().await.context("the stream ended")?;
+    assert_eq!(read.iter().count(), 1);
+    assert!(resumed.elapsed() < Duration::from_secs(1), "it waited {:?}", resumed.elapsed());
+    // Where nobody comes and nothing is there, all are polled for together again.
+    let last =
+        |log: &[LoggedRequest]| log.iter().rfind(|request| request.api == ApiKey::Fetch).map(|request| request.at);
+    let quiet = |log: &[LoggedRequest]| {
+        let now = tokio::time::Instant::now();
+        open(log, ApiKey::Fetch) == 1 && last(log).is_some_and(|last| now >= last + Duration::from_secs(5))
+    };
+    while !quiet(&scene.fake.requests()) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        anyhow::ensure!(resumed.elapsed() < 2 * PATIENCE, "it never gets quiet");
+    }
+    drop(streams);
+    leave(consumer).await
+}

@@ -32,7 +32,7 @@ impl Fetcher {
         answer: Result<FetchAnswer, RequestError>,
     ) {
         let sources = self.brokers.entry(node).or_default();
-        sources[source].in_flight = false;
+        sources[source].polls_until = None;
         let session = &mut sources[source].session;
         // What was sought away, taken from us or given anew meanwhile is none of this answer's business.
         asked.retain(|key, asked| {
@@ -71,6 +71,12 @@ impl Fetcher {
             memory = self.budget.charge(whole);
         } else {
             memory.shrink(whole);
+        }
+        // A session's answer leaves out those that have nothing.
+        for key in asked.keys() {
+            if let Some(partition) = self.partitions.get_mut(key) {
+                partition.at_end = true;
+            }
         }
         for (key, fetched) in answer.partitions {
             if let Some(Asked { seek, .. }) = asked.get(&key) {
@@ -146,7 +152,8 @@ impl Fetcher {
         partition.refusal_told = false;
         // Whoever has nothing is not the one that is too large.
         partition.alone = false;
-        if fetched.records.is_empty() {
+        partition.at_end = fetched.records.is_empty();
+        if partition.at_end {
             return;
         }
         // A small part of a large answer is copied out, so that it does not keep the whole answer in memory.

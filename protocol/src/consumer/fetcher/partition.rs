@@ -29,6 +29,8 @@ pub(super) struct Partition {
     pub(super) topic_id: Uuid,
     /// Where the last rewind went to; None before one, or until that is known.
     pub(super) begins: Option<Position>,
+    /// There was nothing to read when it was asked for last.
+    pub(super) at_end: bool,
     /// Asked alone after an answer that was too large, to find the batch that is.
     pub(super) alone: bool,
     pub(super) refusal_told: bool,
