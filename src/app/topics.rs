@@ -27,9 +27,10 @@ impl Topics for KafkaTopics {
 
     fn create<'a>(&'a self, topic: &'a str, partitions: Option<i32>) -> BoxFuture<'a, Result<(), String>> {
         async move {
-            let partitions = partitions.unwrap_or(BROKER_DEFAULT);
-            let created = self.0.admin().create_topic(topic, partitions, CREATE_TIMEOUT).await;
+            let count = partitions.unwrap_or(BROKER_DEFAULT);
+            let created = self.0.admin().create_topic(topic, count, CREATE_TIMEOUT).await;
             created.map_err(|error| error.to_string())?;
+            let partitions = partitions.map_or_else(|| "the broker's default".to_owned(), |count| count.to_string());
             tracing::info!(topic, partitions, "created a missing topic");
             Ok(())
         }

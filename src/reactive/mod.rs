@@ -83,7 +83,8 @@ pub(crate) enum RunError {
     /// A defect; the partition's records are delivered again by whoever gets it next.
     #[error("a lane ended by itself")]
     LaneDied(#[source] tokio::task::JoinError),
-    #[error("the group was left without being asked to")]
+    /// One of its tasks died (its panic is in the log), or the group was left by somebody else.
+    #[error("the group member ended by itself")]
     Left,
 }
 

@@ -11,7 +11,7 @@ mod refresher;
 mod throttled;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -104,6 +104,8 @@ pub(crate) struct Inner {
     metadata: watch::Sender<Arc<Metadata>>,
     /// Watched topics, and whether asking for them may create them.
     watched: Mutex<BTreeMap<Arc<str>, bool>>,
+    /// By group: what it watches for as long as it leads, and may not create.
+    watched_by_groups: Mutex<BTreeMap<Arc<str>, BTreeSet<Arc<str>>>>,
     /// Addresses of coordinators that no metadata names (yet).
     extra_brokers: Mutex<BTreeMap<NodeId, Broker>>,
     coordinators: Coordinators,
@@ -144,6 +146,7 @@ impl Cluster {
             pool,
             metadata: watch::Sender::new(Arc::default()),
             watched: Mutex::default(),
+            watched_by_groups: Mutex::default(),
             extra_brokers: Mutex::default(),
             coordinators: Coordinators::default(),
             tickets: AtomicU64::new(0),
@@ -209,14 +212,37 @@ impl Cluster {
             }
         }
         drop(watched);
+        self.ask_for_news(news);
+    }
+
+    /// What a group watches besides, instead of what it watched before; asks if something in it is new.
+    pub(crate) fn watch_for_group(&self, group: &str, topics: BTreeSet<Arc<str>>) {
+        let known = self.watched();
+        let news = topics.iter().any(|topic| !known.contains_key(topic));
+        let mut groups = self.0.watched_by_groups.lock().unwrap_or_else(PoisonError::into_inner);
+        if topics.is_empty() {
+            groups.remove(group);
+        } else {
+            groups.insert(group.into(), topics);
+        }
+        drop(groups);
+        self.ask_for_news(news);
+    }
+
+    fn ask_for_news(&self, news: bool) {
         if news {
             self.0.new_topic.store(true, Ordering::Release);
             self.request_refresh();
         }
     }
 
-    pub fn unwatch_topic(&self, name: &str) {
-        self.0.watched.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    /// All watched topics, and whether asking for them may create them.
+    fn watched(&self) -> BTreeMap<Arc<str>, bool> {
+        let mut all = self.0.watched.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for topic in self.0.watched_by_groups.lock().unwrap_or_else(PoisonError::into_inner).values().flatten() {
+            all.entry(topic.clone()).or_insert(false);
+        }
+        all
     }
 
     /// Asks for a new picture soon. Many askers make one request, at least `retry.backoff.ms` after the last (at once where a

@@ -81,8 +81,7 @@ pub(super) async fn run(cluster: Cluster, cancel: CancellationToken) {
 /// Whether a watched topic is not there (yet): it is asked for until it is.
 fn misses_topics(cluster: &Cluster) -> bool {
     let metadata = cluster.metadata();
-    let watched = cluster.0.watched.lock().unwrap_or_else(PoisonError::into_inner);
-    watched.keys().any(|name| metadata.topics.get(name).is_none_or(|topic| topic.partitions.is_empty()))
+    cluster.watched().keys().any(|name| metadata.topics.get(name).is_none_or(|topic| topic.partitions.is_empty()))
 }
 
 /// Waits; true if the client was closed meanwhile.
@@ -97,7 +96,7 @@ async fn wait(cancel: &CancellationToken, delay: Duration) -> bool {
 type Asked = (MetadataResponse, BTreeSet<Arc<str>>);
 
 async fn ask(cluster: &Cluster) -> Result<Asked, RequestError> {
-    let watched = cluster.0.watched.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let watched = cluster.watched();
     let create: Vec<Arc<str>> = watched.iter().filter(|(_, create)| **create).map(|(name, _)| name.clone()).collect();
     let keep: Vec<Arc<str>> = watched.iter().filter(|(_, create)| !**create).map(|(name, _)| name.clone()).collect();
     // What may be created and what may not go in requests of their own: the flag stands for a whole request.

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use kafka_protocol::{
@@ -53,21 +54,21 @@ impl FetchAnswer {
     }
 }
 
-/// Sends the request of `plan`; `names` are the topics that may be in the answer.
+/// Sends the request of `plan`, which the broker may hold for `wait`; `names` are the topics that may be in the answer.
 pub(super) fn ask(
     cluster: &Cluster,
     leader: NodeId,
     socket: u32,
-    config: &ConsumerConfig,
+    (config, wait): (&ConsumerConfig, Duration),
     plan: Plan,
     names: BTreeSet<(Uuid, Arc<str>)>,
 ) -> BoxFuture<Result<FetchAnswer, RequestError>> {
-    let timeout = config.request_timeout + config.fetch_max_wait;
+    let timeout = config.request_timeout + wait;
     let config = config.clone();
     let topic_ids = names.iter().all(|(id, _)| !id.is_nil()) && plan.forget.iter().all(|(_, id)| !id.is_nil());
     let call = Call { api_key: ApiKey::Fetch as i16, expects_answer: true, topic_ids };
     let encode = move |version, client_id: &str| {
-        message::encode_request(&request(version, &config, plan), version, 0, client_id)
+        message::encode_request(&request(version, (&config, wait), plan), version, 0, client_id)
     };
     let asked = cluster.call_raw(leader, Purpose::Fetch(socket), timeout, call, encode);
     Box::pin(async move {
@@ -80,7 +81,7 @@ pub(super) fn ask(
     })
 }
 
-fn request(version: i16, config: &ConsumerConfig, plan: Plan) -> FetchRequest {
+fn request(version: i16, (config, wait): (&ConsumerConfig, Duration), plan: Plan) -> FetchRequest {
     let clamp = |bytes: usize| i32::try_from(bytes).unwrap_or(i32::MAX);
     let name = |topic: &str| TopicName(StrBytes::from_string(topic.to_owned()));
     let mut topics: Vec<FetchTopic> = Vec::new();
@@ -113,7 +114,7 @@ fn request(version: i16, config: &ConsumerConfig, plan: Plan) -> FetchRequest {
         if version >= BY_TOPIC_ID { entry.with_topic_id(id) } else { entry.with_topic(name(&topic)) }
     });
     let mut request = FetchRequest::default()
-        .with_max_wait_ms(i32::try_from(config.fetch_max_wait.as_millis()).unwrap_or(i32::MAX))
+        .with_max_wait_ms(i32::try_from(wait.as_millis()).unwrap_or(i32::MAX))
         .with_min_bytes(clamp(config.fetch_min_bytes))
         .with_max_bytes(clamp(config.fetch_max_bytes))
         .with_isolation_level(i8::from(config.isolation == Isolation::ReadCommitted))

@@ -1,10 +1,12 @@
 //! The task that fetches, ahead of whoever processes, for all partitions of one consumer.
 //!
 //! Each broker is asked through two sockets with a session of their own: while one long-polls for partitions that are at
-//! their end, a partition that has room again is asked for by the other and waits for nobody. A request goes out only if
-//! its worst case fits the byte budget. The task reads batch headers only; unpacking is the streams' work.
+//! their end, a partition that has room again is asked for by the other, which only waits for a moment, and joins the long
+//! poll when that comes back. A request goes out only if its worst case fits the byte budget. The task reads batch headers only; unpacking is the streams' work.
 
+mod answers;
 mod lookups;
+mod partition;
 
 use std::{
     collections::BTreeMap,
@@ -13,6 +15,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
+use partition::Partition;
 use tokio::{
     sync::{Notify, mpsc},
     time::Instant,
@@ -24,22 +27,22 @@ use super::{
     ConsumerConfig, Fault, FaultKind, Lease, OffsetReset,
     fetch::{self, FetchAnswer},
     lookup::{self, Found, ToCheck},
-    position::{self, FetchError, Phase, Position},
+    position::{Phase, Position},
     session::{FetchSession, Key, Wanted},
     stream::{Chunk, Feed},
-    walk::Walk,
 };
 use crate::{
     budget::{Budget, Reservation},
     cluster::{Backoff, Cluster, Metadata, NodeId},
-    connection::{BoxFuture, RequestError, RequestErrorKind},
+    connection::{BoxFuture, RequestError},
     error_code::ErrorCode,
-    message::{DivergingEpoch, FetchedPartition},
-    record::AbortedTransactions,
 };
 
 /// Sockets (and sessions) per broker.
 const SOURCES: usize = 2;
+/// While one socket of a broker long-polls the other waits for no longer than this, and so does a partition that has just
+/// become fetchable.
+const SHORT_POLL: Duration = Duration::from_millis(50);
 /// Delay after a broker refused us, or a fault that only an operator can mend.
 const REFUSED_DELAY: Duration = Duration::from_secs(10);
 /// Room for headers in an answer, per partition.
@@ -72,60 +75,18 @@ pub(super) struct NewPartition {
     pub(super) chunks: mpsc::UnboundedSender<Chunk>,
 }
 
-struct Partition {
-    lease: Lease,
-    feed: Arc<Feed>,
-    chunks: mpsc::UnboundedSender<Chunk>,
-    phase: Phase,
-    /// A lookup or a fetch that names it is on its way.
-    busy: bool,
-    backoff: Backoff,
-    not_before: Instant,
-    /// The leader (and its epoch) that it was last asked of.
-    leader: Option<(NodeId, i32)>,
-    /// Of the topic that the position belongs to; nil = not known yet.
-    topic_id: Uuid,
-    /// Where the last rewind went to; None before one, or until that is known.
-    begins: Option<Position>,
-    /// Asked alone after an answer that was too large, to find the batch that is.
-    alone: bool,
-    refusal_told: bool,
-}
-
-impl Partition {
-    /// Whether the topic was deleted and made anew since its position was found; takes the new one's id.
-    fn is_of_another(&mut self, topic_id: Uuid) -> bool {
-        if topic_id.is_nil() {
-            return false;
-        }
-        let known = std::mem::replace(&mut self.topic_id, topic_id);
-        !known.is_nil() && known != topic_id
-    }
-
-    /// What was read so far is of a log that is gone: none of it is committed any more.
-    fn rewind(&mut self, phase: Phase) {
-        self.lease.rewind();
-        self.begins = None;
-        self.phase = phase;
-    }
-
-    /// Reads on from `position`; after a rewind the stream is told so first.
-    fn begin(&mut self, position: Position, seek: u64) {
-        self.phase = Phase::Fetching(position);
-        self.backoff.reset();
-        let rewinds = self.lease.rewinds();
-        if rewinds > 0 {
-            self.begins = Some(position);
-            // Whoever dropped the stream does not want to know.
-            let _ = self.chunks.send(Chunk::begin(position, seek, rewinds));
-        }
-    }
-}
-
 #[derive(Default)]
 struct Source {
     session: FetchSession,
-    in_flight: bool,
+    /// Until when the broker may hold the request that is in flight.
+    polls_until: Option<Instant>,
+}
+
+impl Source {
+    /// Whether its poll is about to come back, or overdue a little.
+    fn ends_soon(&self, now: Instant) -> bool {
+        self.polls_until.is_some_and(|until| until <= now + SHORT_POLL && now < until + SHORT_POLL)
+    }
 }
 
 /// What came back from the network.
@@ -271,6 +232,7 @@ impl Fetcher {
             leader: None,
             topic_id: Uuid::nil(),
             begins: None,
+            at_end: false,
             alone: false,
             refusal_told: false,
         };
@@ -364,7 +326,7 @@ impl Fetcher {
         }
         self.out_of_room = false;
         for (leader, wanted) in fetches {
-            self.ask_records(leader, wanted);
+            next = self.ask_records(leader, wanted, now).map_or(next, |again| next.min(again));
         }
         next
     }
@@ -375,9 +337,19 @@ impl Fetcher {
         share.clamp(1, 2 * self.config.max_partition_fetch_bytes)
     }
 
-    fn ask_records(&mut self, leader: NodeId, mut wanted: BTreeMap<Key, Wanted>) {
+    /// Returns when to look again where it waits for a poll that is about to end.
+    fn ask_records(&mut self, leader: NodeId, mut wanted: BTreeMap<Key, Wanted>, now: Instant) -> Option<Instant> {
         let sources = self.brokers.entry(leader).or_default();
-        let Some(source) = sources.iter().position(|source| !source.in_flight) else { return };
+        let source = sources.iter().position(|source| source.polls_until.is_none())?;
+        let polling = sources.iter().find(|source| source.polls_until.is_some());
+        if polling.is_some_and(|other| other.ends_soon(now))
+            && wanted.keys().all(|key| self.partitions.get(key).is_some_and(|partition| partition.at_end))
+        {
+            // They were just found empty: they go out with those of the other socket again.
+            return polling.and_then(|other| other.polls_until).map(|until| until + SHORT_POLL);
+        }
+        let short = SHORT_POLL.min(self.config.fetch_max_wait);
+        let wait = if polling.is_some() { short } else { self.config.fetch_max_wait };
         if let Some(alone) = wanted.keys().find(|key| self.partitions.get(*key).is_some_and(|p| p.alone)).cloned() {
             wanted.retain(|key, _| *key == alone);
         }
@@ -385,7 +357,7 @@ impl Fetcher {
         let worst = each.min(self.config.fetch_max_bytes) + ANSWER_OVERHEAD * wanted.len();
         let Some(memory) = self.budget.try_reserve(worst) else {
             self.out_of_room = true;
-            return;
+            return None;
         };
         let mut asked = BTreeMap::new();
         for (key, wanted) in &wanted {
@@ -396,13 +368,14 @@ impl Fetcher {
             }
         }
         let slot = &mut sources[source];
-        slot.in_flight = true;
+        slot.polls_until = Some(now + wait);
         let plan = slot.session.plan(wanted);
         let socket = self.first_socket + source as u32;
         let names = asked.iter().map(|(key, asked)| (asked.wanted.topic_id, key.0.clone())).collect();
-        let answer = fetch::ask(&self.cluster, leader, socket, &self.config, plan, names);
+        let answer = fetch::ask(&self.cluster, leader, socket, (&self.config, wait), plan, names);
         self.requests
             .push(Box::pin(async move { Done::Fetched { node: leader, source, asked, memory, answer: answer.await } }));
+        None
     }
 
     fn take(&mut self, done: Done) {
@@ -412,203 +385,6 @@ impl Fetcher {
             Done::Fetched { node, source, asked, memory, answer } => {
                 self.take_records(node, source, asked, memory, answer);
             }
-        }
-    }
-
-    fn take_records(
-        &mut self,
-        node: NodeId,
-        source: usize,
-        mut asked: BTreeMap<Key, Asked>,
-        mut memory: Reservation,
-        answer: Result<FetchAnswer, RequestError>,
-    ) {
-        let sources = self.brokers.entry(node).or_default();
-        sources[source].in_flight = false;
-        let session = &mut sources[source].session;
-        // What was sought away, taken from us or given anew meanwhile is none of this answer's business.
-        asked.retain(|key, asked| {
-            self.partitions.get_mut(key).is_some_and(|partition| {
-                let current =
-                    partition.lease.same(&asked.lease) && partition.feed.seek.load(Ordering::Acquire) == asked.seek;
-                if current {
-                    partition.busy = false;
-                }
-                current
-            })
-        });
-        let answer = match answer {
-            Ok(answer) if answer.error.is_none() => {
-                session.answered(answer.session_id);
-                answer
-            }
-            Ok(answer) => {
-                tracing::debug!(code = %answer.error, node, "the fetch session has to start afresh");
-                session.refused(answer.error);
-                self.after_refused_fetch(&asked, answer.error);
-                return;
-            }
-            Err(error) => {
-                session.reset();
-                drop(memory);
-                self.after_lost_fetch(node, &asked, &error);
-                return;
-            }
-        };
-        for (topic, partition, leader, epoch, endpoint) in answer.leader_hints() {
-            self.cluster.apply_leader_hint(&topic, partition, leader, epoch, endpoint);
-        }
-        let whole = answer.bytes;
-        if whole > memory.bytes() {
-            memory = self.budget.charge(whole);
-        } else {
-            memory.shrink(whole);
-        }
-        for (key, fetched) in answer.partitions {
-            if let Some(Asked { seek, .. }) = asked.get(&key) {
-                self.take_partition((node, source), key, *seek, fetched, whole, &mut memory);
-            }
-        }
-    }
-
-    fn after_refused_fetch(&mut self, asked: &BTreeMap<Key, Asked>, code: ErrorCode) {
-        let of_the_session = matches!(
-            code,
-            ErrorCode::FETCH_SESSION_ID_NOT_FOUND
-                | ErrorCode::INVALID_FETCH_SESSION_EPOCH
-                | ErrorCode::FETCH_SESSION_TOPIC_ID_ERROR
-        );
-        if !of_the_session {
-            self.cluster.request_refresh();
-            for key in asked.keys() {
-                self.back_off(key);
-            }
-        }
-    }
-
-    fn after_lost_fetch(&mut self, node: NodeId, asked: &BTreeMap<Key, Asked>, error: &RequestError) {
-        tracing::debug!(node, error = %error.chain(), "a fetch failed; trying again");
-        let too_large = match &error.kind {
-            RequestErrorKind::FrameTooLarge { size, limit, .. } => Some((*size, *limit)),
-            _ => None,
-        };
-        if too_large.is_none() {
-            self.cluster.request_refresh();
-        }
-        for (key, asked) in asked {
-            // Among several it is not known whose it is: each is asked alone next.
-            let alone = self.partitions.get(key).is_some_and(|partition| partition.alone);
-            match too_large {
-                Some((size, limit)) if alone => {
-                    self.report(key, asked.wanted.offset, FaultKind::BeyondBudget { size, limit });
-                    self.stand(key);
-                }
-                Some(_) => {
-                    if let Some(partition) = self.partitions.get_mut(key) {
-                        partition.alone = true;
-                    }
-                }
-                None => self.back_off(key),
-            }
-        }
-    }
-
-    fn take_partition(
-        &mut self,
-        from: (NodeId, usize),
-        key: Key,
-        seek: u64,
-        fetched: FetchedPartition,
-        whole: usize,
-        memory: &mut Reservation,
-    ) {
-        let Some(Phase::Fetching(position)) = self.partitions.get(&key).map(|partition| partition.phase) else {
-            return;
-        };
-        if let Some(DivergingEpoch { epoch, end_offset }) = fetched.diverging_epoch {
-            self.truncated(&key, position, Position { offset: end_offset, epoch }, seek);
-            return;
-        }
-        if !fetched.error.is_none() {
-            self.fetch_failed(from, &key, position, fetched.error);
-            return;
-        }
-        let Some(partition) = self.partitions.get_mut(&key) else { return };
-        partition.backoff.reset();
-        partition.refusal_told = false;
-        // Whoever has nothing is not the one that is too large.
-        partition.alone = false;
-        if fetched.records.is_empty() {
-            return;
-        }
-        // A small part of a large answer is copied out, so that it does not keep the whole answer in memory.
-        let size = fetched.records.len();
-        let (records, share) = if size * 2 < whole {
-            (bytes::Bytes::copy_from_slice(&fetched.records), memory.take(size))
-        } else {
-            (fetched.records.clone(), memory.take(whole))
-        };
-        let share = if share.bytes() < size { self.budget.charge(size) } else { share };
-        let mut walk = Walk {
-            aborted: AbortedTransactions::new(
-                fetched.aborted_transactions.iter().map(|aborted| (aborted.producer_id, aborted.first_offset)),
-            ),
-            read_committed: matches!(self.config.isolation, super::Isolation::ReadCommitted),
-            check_crcs: self.config.check_crcs,
-            end: if matches!(self.config.isolation, super::Isolation::ReadCommitted) {
-                fetched.last_stable_offset
-            } else {
-                fetched.high_watermark
-            },
-            memory: Arc::new(share),
-            position,
-            seek,
-            rewinds: partition.lease.rewinds(),
-        };
-        let fault = walk.deliver(records, &partition.feed, &partition.chunks);
-        partition.phase = Phase::Fetching(walk.position);
-        if let Some((offset, kind)) = fault {
-            self.report(&key, offset, kind);
-            self.stand(&key);
-        }
-    }
-
-    fn fetch_failed(&mut self, (node, source): (NodeId, usize), key: &Key, position: Position, code: ErrorCode) {
-        tracing::debug!(topic = %key.0, partition = key.1, offset = position.offset, %code, "a partition's fetch failed");
-        match position::on_fetch_error(code) {
-            FetchError::Refresh => {
-                self.cluster.request_refresh();
-                self.back_off(key);
-            }
-            FetchError::BackOff => self.back_off(key),
-            FetchError::Validate => {
-                self.cluster.request_refresh();
-                if let Some(partition) = self.partitions.get_mut(key) {
-                    partition.phase = partition.phase.leader_changed();
-                }
-                self.back_off(key);
-            }
-            FetchError::OutOfRange => match self.config.offset_reset {
-                OffsetReset::None => {
-                    self.report(key, position.offset, FaultKind::NoPosition);
-                    self.stand(key);
-                }
-                reset => {
-                    tracing::warn!(topic = %key.0, partition = key.1, offset = position.offset, ?reset,
-                        "the offset is no longer in the log (retention?): going on by auto.offset.reset");
-                    if let Some(partition) = self.partitions.get_mut(key) {
-                        partition.rewind(Phase::Resetting(reset));
-                    }
-                }
-            },
-            FetchError::Corrupt => {
-                self.report(key, position.offset, FaultKind::CorruptBatch(code.to_string()));
-                self.stand(key);
-            }
-            FetchError::Refused => self.refuse(key, code),
-        }
-        if let Some(sources) = self.brokers.get_mut(&node) {
-            sources[source].session.name_again(key);
         }
     }
 

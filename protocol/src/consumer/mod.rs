@@ -276,16 +276,24 @@ impl Consumer {
         cluster.watch_topics(&config.topics, false);
         let fetcher =
             Fetcher::new(cluster.clone(), config.clone(), packed, slot, orders, wake.clone(), fault_sender.clone());
-        cluster.tracker().spawn(fetcher.run(fetching.clone()));
+        // However the fetcher ends, by a panic too: a member that fetches nothing would keep its partitions for nothing.
+        let ended = fetching.clone().drop_guard();
+        let cancelled = fetching.clone();
+        cluster.tracker().spawn(async move {
+            let _ended = ended;
+            fetcher.run(cancelled).await;
+        });
         let (group, events) = group::spawn(cluster.clone(), &config, slot, cluster.cancel_token().child_token());
         Self { group, events, faults, back: Back { commands, wake, faults: fault_sender, unpacked }, fetching }
     }
 
-    /// The next event; None once the group was left after [`Consumer::close`]. Cancel-safe.
+    /// The next event; None once the group was left after [`Consumer::close`], or when one of the consumer's tasks died: then
+    /// there is nothing to do but to drop it. Cancel-safe.
     pub async fn next(&mut self) -> Option<Event> {
         tokio::select! {
             biased;
             event = self.events.recv() => Some(self.on_group_event(event?)),
+            () = self.fetching.cancelled() => None,
             Some(fault) = self.faults.recv() => Some(Event::Fault(fault)),
         }
     }
@@ -350,5 +358,41 @@ impl Committer {
     /// Dropping the future stops waiting; the commit itself may still happen.
     pub async fn commit(&self, offsets: Vec<CommitOffset>) -> Result<(), CommitError> {
         self.0.commit(offsets).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+    use crate::{
+        cluster::ClusterConfig,
+        connection::{BoxFuture, Connector, Stream},
+    };
+
+    /// No broker ever answers.
+    struct Nowhere;
+
+    impl Connector for Nowhere {
+        fn connect(&self, _: &str, _: u16) -> BoxFuture<std::io::Result<Box<dyn Stream>>> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_member_whose_fetcher_died_ends_instead_of_keeping_its_partitions_for_nothing() {
+        let config = ClusterConfig::new(vec![("nowhere".to_owned(), 9092)]);
+        let tracker = TaskTracker::new();
+        let cluster = Cluster::start(config, Arc::new(Nowhere), tracker, CancellationToken::new());
+        let group = ConsumerConfig { group_id: "g".to_owned(), ..ConsumerConfig::default() };
+        let mut consumer = Consumer::start(&cluster, group, Budget::new(1), Budget::new(1), 0);
+        let waited = tokio::time::timeout(Duration::from_secs(5), consumer.next()).await;
+        assert!(waited.is_err(), "it lives");
+        // The fetcher ends when nobody can tell it anything any more, which is as near to a panic as it comes here.
+        let (unheard, _) = mpsc::unbounded_channel();
+        consumer.back.commands = unheard;
+        let ended = tokio::time::timeout(Duration::from_secs(5), consumer.next()).await;
+        assert!(matches!(ended, Ok(None)));
     }
 }

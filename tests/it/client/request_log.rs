@@ -1,12 +1,14 @@
 //! What must be seen on the wire: read off the fake's log of requests.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use fake_broker::{ApiKey, FaultOn, LoggedRequest};
-use kafka_protocol::messages::FetchRequest;
-use protocol::{consumer::ConsumerConfig, producer::ProducerConfig, record::Compression};
+use kafka_protocol::messages::{FetchRequest, MetadataRequest};
+use protocol::{
+    client::Client, cluster::ClusterConfig, consumer::ConsumerConfig, producer::ProducerConfig, record::Compression,
+};
 
 use super::scene::{Scene, TOPIC};
 use crate::support::{
@@ -169,4 +171,72 @@ async fn a_heartbeat_and_a_produce_are_answered_during_a_long_poll_and_a_held_jo
     drop(streams);
     tokio::try_join!(leave(second), leave(first))?;
     Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_that_has_just_become_fetchable_waits_for_no_long_poll() -> Result<()> {
+    let scene = Scene::new(1, 3).await?;
+    let producer = producer(&scene.client, ProducerConfig::default())?;
+    send_values(&producer, TOPIC, Some(2), 0..1).await?;
+    let long = ConsumerConfig { fetch_max_wait: Duration::from_secs(25), ..group_of("g", TOPIC) };
+    let mut consumer = member_with(&scene.client, long);
+    let mut streams = assigned(&mut consumer, 3).await?;
+    streams.sort_by_key(|stream| stream.lease().partition());
+    let [_, second, third] = &mut streams[..] else { anyhow::bail!("three streams") };
+    // One after the other: the first is polled for, then the second by the other socket.
+    second.pause();
+    third.pause();
+    seen(&scene, "a poll", |log| open(log, ApiKey::Fetch) == 1).await?;
+    second.resume();
+    seen(&scene, "two polls", |log| open(log, ApiKey::Fetch) == 2).await?;
+    let resumed = tokio::time::Instant::now();
+    third.resume();
+    let read = third.next().await.context("the stream ended")?;
+    assert_eq!(read.iter().count(), 1);
+    assert!(resumed.elapsed() < Duration::from_secs(1), "it waited {:?}", resumed.elapsed());
+    // Where nobody comes and nothing is there, all are polled for together again.
+    let last =
+        |log: &[LoggedRequest]| log.iter().rfind(|request| request.api == ApiKey::Fetch).map(|request| request.at);
+    let quiet = |log: &[LoggedRequest]| {
+        let now = tokio::time::Instant::now();
+        open(log, ApiKey::Fetch) == 1 && last(log).is_some_and(|last| now >= last + Duration::from_secs(5))
+    };
+    while !quiet(&scene.fake.requests()) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        anyhow::ensure!(resumed.elapsed() < 2 * PATIENCE, "it never gets quiet");
+    }
+    drop(streams);
+    leave(consumer).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_asks_for_the_topics_of_others_for_as_long_as_they_are_members() -> Result<()> {
+    let scene = Scene::new(1, 1).await?;
+    scene.fake.create_topic("other", 1).map_err(|code| anyhow::anyhow!("{code}"))?;
+    let mut leader = member(&scene.client, "g", TOPIC);
+    let streams = assigned(&mut leader, 1).await?;
+    let elsewhere = Client::with_connector(ClusterConfig::new(scene.fake.bootstrap()), Arc::new(scene.fake.clone()));
+    let mut other = member(&elsewhere, "g", "other");
+    let streams_of_other = assigned(&mut other, 1).await?;
+    let names_other = |request: &LoggedRequest| {
+        let asked: Option<MetadataRequest> = request.decode();
+        let topics = asked.and_then(|asked| asked.topics).unwrap_or_default();
+        topics.iter().any(|topic| topic.name.as_ref().is_some_and(|name| name.as_str() == "other"))
+    };
+    let ours = scene.client.cluster().refresh().await;
+    assert!(ours.topics.contains_key("other"), "the leader makes the plan for both");
+    drop(streams_of_other);
+    leave(other).await?;
+    scene.fake.delete_topic("other")?;
+    let forgotten = async {
+        while scene.client.cluster().refresh().await.topics.contains_key("other") {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, forgotten).await.context("it is asked for for ever")?;
+    scene.fake.forget_requests();
+    tokio::time::sleep(PATIENCE).await;
+    assert_eq!(scene.fake.requests().iter().filter(|request| names_other(request)).count(), 0);
+    drop(streams);
+    leave(leader).await
 }

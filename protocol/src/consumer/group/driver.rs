@@ -56,7 +56,6 @@ impl<L: Link> Driver<L> {
         leaving: CancellationToken,
         events: mpsc::UnboundedSender<GroupEvent>,
     ) -> Self {
-        link.watch(&config.topics.iter().map(|topic| topic.as_str().into()).collect());
         Self {
             link,
             membership: Membership::new(config, backoff, Instant::now()),
@@ -162,6 +161,7 @@ impl<L: Link> Driver<L> {
                     Done::Described(call, topics)
                 }));
             }
+            Action::Unwatch => self.link.watch(&BTreeSet::new()),
             // Whoever dropped the receiver is noticed by the channel itself.
             Action::Assigned(assigned) => drop(self.events.send(GroupEvent::Assigned(assigned))),
             Action::Lost(leases) => drop(self.events.send(GroupEvent::Lost(leases))),
@@ -181,7 +181,10 @@ impl<L: Link> Driver<L> {
                     let _ = done.send(reply.result);
                 }
             }
-            Action::End => self.over = true,
+            Action::End => {
+                self.link.watch(&BTreeSet::new());
+                self.over = true;
+            }
         }
     }
 }

@@ -115,7 +115,7 @@ pub(super) trait Link: Send + 'static {
     fn forget(&self);
     /// Queued for sending, in the order of the calls, when this returns.
     fn call(&self, node: NodeId, call: Call, timeout: Duration) -> BoxFuture<Result<Answer, Failure>>;
-    /// Keeps the metadata of these topics at hand.
+    /// Keeps the metadata of these topics at hand, and no longer that of those of the last call.
     fn watch(&self, topics: &BTreeSet<Arc<str>>);
     /// How many partitions they have, as far as known; a topic that does not exist is left out.
     fn counts(&self, topics: &BTreeSet<Arc<str>>) -> BTreeMap<Arc<str>, i32>;
@@ -226,8 +226,7 @@ impl Link for ClusterLink {
     }
 
     fn watch(&self, topics: &BTreeSet<Arc<str>>) {
-        let names: Vec<String> = topics.iter().map(|topic| topic.to_string()).collect();
-        self.cluster.watch_topics(&names, false);
+        self.cluster.watch_for_group(&self.config.group_id, topics.clone());
     }
 
     fn counts(&self, topics: &BTreeSet<Arc<str>>) -> BTreeMap<Arc<str>, i32> {

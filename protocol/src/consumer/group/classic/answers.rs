@@ -186,7 +186,10 @@ impl Membership {
                 self.phase = Phase::Describing(call, members);
                 self.actions.push(Action::Describe { call, topics });
             }
-            None => self.sync(Plan::new(), now),
+            None => {
+                self.actions.push(Action::Unwatch);
+                self.sync(Plan::new(), now);
+            }
         }
     }
 

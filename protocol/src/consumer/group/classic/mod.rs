@@ -108,6 +108,8 @@ pub(super) enum Action {
         call: CallId,
         topics: BTreeSet<Arc<str>>,
     },
+    /// We do not lead: the topics of the last [`Action::Describe`] are watched no longer.
+    Unwatch,
     Assigned(Vec<AssignedPartition>),
     Revoke {
         revocation: RevocationId,

@@ -105,7 +105,7 @@ impl Rig {
         for action in self.membership.step(event, self.now) {
             match action {
                 Action::Find => self.finds += 1,
-                Action::Forget | Action::Describe { .. } => {}
+                Action::Forget | Action::Describe { .. } | Action::Unwatch => {}
                 Action::Send { call, node, request, .. } => self.open.push((call, node, request)),
                 Action::Assigned(assigned) => {
                     self.leases.extend(assigned.into_iter().map(|one| (one.lease.partition(), one.lease)));

@@ -219,6 +219,7 @@ impl World {
                 self.examine_request(&request);
                 self.open.push((call, request));
             }
+            Action::Unwatch => {}
             Action::Describe { call, .. } => self.describing = Some(call),
             Action::Assigned(assigned) => {
                 for lease in assigned.into_iter().map(|one| one.lease) {
