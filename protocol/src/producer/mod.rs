@@ -1,6 +1,7 @@
 //! The producer: records in, receipts out.
 //!
-//! Idempotent with acks=all by default. It does not know topics' schemas or who sends; [`Producer`] is its main type.
+//! Idempotent with acks=all by default. It does not know topics' schemas or who sends; [`Producer`] is its main type. Records
+//! are gathered in `accumulator`; `sequencer` says, without sockets and clock, what is sent when, and `sender` does it.
 
 mod accumulator;
 mod answers;
@@ -56,7 +57,7 @@ pub struct ProducerConfig {
     pub linger: Duration,
     /// `batch.size`, 16384 bytes: a batch is sealed when it holds so much.
     pub batch_size: usize,
-    /// `max.request.size`, 1048576 bytes: the largest record.
+    /// `max.request.size`, 1048576 bytes: the largest record, and the largest request of several batches.
     pub max_request_size: usize,
     /// `compression.type`, none.
     pub compression: Compression,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use bytes::Bytes;
-use fake_broker::{ApiKey, Fault, FaultOn};
+use fake_broker::{ApiKey, FakeCluster, Fault, FaultOn};
 use protocol::{
     budget::Budget,
     client::Client,
@@ -194,15 +194,79 @@ fn timed_out(failed: &(ProduceErrorKind, Outcome), expected: Outcome) {
     assert_eq!(failed.1, expected, "{failed:?}");
 }
 
+/// What keeps a record from being written, on the warm producer or on the first record's way.
+type Break = fn(&FakeCluster) -> Result<()>;
+
+/// What is broken, how, whether a record was written before; what the caller hears, and then the log and its last epoch.
+const BROKEN: [(&str, Break, bool, Outcome, &[usize], i16); 6] = [
+    (
+        "there is no metadata",
+        |fake| always(fake, ApiKey::Metadata, |on| on.close_before()),
+        false,
+        Outcome::NotSent,
+        &[2, 3],
+        0,
+    ),
+    (
+        "there is no producer id",
+        |fake| always(fake, ApiKey::InitProducerId, |on| on.reply_error(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS)),
+        false,
+        Outcome::NotSent,
+        &[2, 3],
+        0,
+    ),
+    // What was sent once leaves a gap, which is healed by a new epoch.
+    ("there is no leader", |fake| Ok(fake.take_leader(TOPIC, 0)?), true, Outcome::Rejected, &[0, 2, 3], 1),
+    (
+        "it is refused",
+        |fake| always(fake, ApiKey::Produce, |on| on.reply_error(ErrorCode::NOT_ENOUGH_REPLICAS)),
+        true,
+        Outcome::Rejected,
+        &[0, 2, 3],
+        1,
+    ),
+    (
+        "the requests are lost",
+        |fake| always(fake, ApiKey::Produce, |on| on.close_before()),
+        true,
+        Outcome::Unknown,
+        &[0, 2, 3],
+        1,
+    ),
+    // It is there, and once.
+    (
+        "the answers are lost",
+        |fake| always(fake, ApiKey::Produce, |on| on.drop_answer()),
+        true,
+        Outcome::Unknown,
+        &[0, 1, 2, 3],
+        0,
+    ),
+];
+
+fn always(fake: &FakeCluster, api: ApiKey, fault: SetFault) -> Result<()> {
+    fault(fake.on(api).always());
+    Ok(())
+}
+
 #[tokio::test(start_paused = true)]
-async fn the_delivery_timeout_ends_the_wait_for_metadata() -> Result<()> {
-    let scene = Scene::new(1, 1).await?;
-    scene.fake.on(ApiKey::Metadata).always().close_before();
-    let producer = hasty(&scene.client)?;
-    timed_out(&failure(&producer, 0).await?, Outcome::NotSent);
-    scene.fake.clear_faults();
-    send_values(&producer, TOPIC, None, 1..2).await?;
-    assert_eq!(scene.stored(0)?, [1]);
+async fn the_delivery_timeout_ends_every_wait_tells_what_is_known_and_nothing_is_written_twice() -> Result<()> {
+    for (what, break_it, warm, told, stored, epoch) in BROKEN {
+        let scene = Scene::new(1, 1).await?;
+        let producer = hasty(&scene.client)?;
+        if warm {
+            send_values(&producer, TOPIC, None, 0..1).await?;
+        }
+        break_it(&scene.fake)?;
+        timed_out(&failure(&producer, 1).await.context(what)?, told);
+        scene.fake.clear_faults();
+        if scene.fake.leader(TOPIC, 0).is_none() {
+            scene.fake.move_leader(TOPIC, 0, 1)?;
+        }
+        send_values(&producer, TOPIC, None, 2..4).await.context(what)?;
+        assert_eq!(scene.stored(0)?, stored, "{what}");
+        assert_eq!(scene.batches_sent(0)?.pop().context("a batch")?.0.producer_epoch, epoch, "{what}");
+    }
     Ok(())
 }
 
@@ -212,18 +276,6 @@ async fn the_delivery_timeout_ends_the_wait_for_any_broker() -> Result<()> {
     let nowhere = ClusterConfig::new(vec![("nowhere".to_owned(), 1)]);
     let client = Client::with_connector(nowhere, std::sync::Arc::new(scene.fake.clone()));
     timed_out(&failure(&hasty(&client)?, 0).await?, Outcome::NotSent);
-    Ok(())
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_delivery_timeout_ends_the_wait_for_a_producer_id() -> Result<()> {
-    let scene = Scene::new(1, 1).await?;
-    scene.fake.on(ApiKey::InitProducerId).always().reply_error(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS);
-    let producer = hasty(&scene.client)?;
-    timed_out(&failure(&producer, 0).await?, Outcome::NotSent);
-    scene.fake.clear_faults();
-    send_values(&producer, TOPIC, None, 1..2).await?;
-    assert_eq!(scene.stored(0)?, [1]);
     Ok(())
 }
 
@@ -247,20 +299,6 @@ async fn the_delivery_timeout_ends_the_wait_for_room() -> Result<()> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_delivery_timeout_ends_the_wait_for_a_leader() -> Result<()> {
-    let scene = Scene::new(1, 1).await?;
-    let producer = hasty(&scene.client)?;
-    send_values(&producer, TOPIC, None, 0..1).await?;
-    scene.fake.take_leader(TOPIC, 0)?;
-    let failed = failure(&producer, 1).await?;
-    assert!(matches!(failed.0, ProduceErrorKind::DeliveryTimeout { .. }), "{failed:?}");
-    scene.fake.move_leader(TOPIC, 0, 1)?;
-    send_values(&producer, TOPIC, None, 2..4).await?;
-    assert_eq!(scene.stored(0)?, [0, 2, 3]);
-    Ok(())
-}
-
-#[tokio::test(start_paused = true)]
 async fn the_delivery_timeout_ends_the_wait_for_an_answer_and_the_batch_is_in_doubt() -> Result<()> {
     let scene = Scene::new(1, 1).await?;
     let producer = hasty(&scene.client)?;
@@ -274,35 +312,6 @@ async fn the_delivery_timeout_ends_the_wait_for_an_answer_and_the_batch_is_in_do
     }
     send_values(&producer, TOPIC, None, 3..6).await?;
     assert_eq!(scene.stored(0)?, [0, 1, 2, 3, 4, 5], "what was in doubt came after all, once and in its place");
-    Ok(())
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_delivery_timeout_ends_the_repeating_of_what_is_refused() -> Result<()> {
-    let scene = Scene::new(1, 1).await?;
-    let producer = hasty(&scene.client)?;
-    send_values(&producer, TOPIC, None, 0..1).await?;
-    scene.fake.on(ApiKey::Produce).always().reply_error(ErrorCode::NOT_ENOUGH_REPLICAS);
-    timed_out(&failure(&producer, 1).await?, Outcome::Rejected);
-    scene.fake.clear_faults();
-    send_values(&producer, TOPIC, None, 2..5).await?;
-    assert_eq!(scene.stored(0)?, [0, 2, 3, 4], "the gap is healed by a new epoch");
-    let last = scene.batches_sent(0)?.pop().context("a batch")?.0;
-    assert_eq!((last.producer_epoch, last.base_sequence), (1, 2));
-    Ok(())
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_batch_that_was_given_up_in_doubt_is_never_written_twice() -> Result<()> {
-    let scene = Scene::new(1, 1).await?;
-    let producer = hasty(&scene.client)?;
-    send_values(&producer, TOPIC, None, 0..1).await?;
-    // Written, its answers lost until its time is up.
-    scene.fake.on(ApiKey::Produce).always().drop_answer();
-    timed_out(&failure(&producer, 1).await?, Outcome::Unknown);
-    scene.fake.clear_faults();
-    send_values(&producer, TOPIC, None, 2..5).await?;
-    assert_eq!(scene.stored(0)?, [0, 1, 2, 3, 4]);
     Ok(())
 }
 
@@ -431,5 +440,47 @@ async fn closing_waits_for_what_is_on_its_way_and_fails_what_does_not_come() -> 
     assert_eq!(outcomes, [unknown, unknown, unknown, unknown, unknown, not_sent, not_sent]);
     let refused = producer.send(record(9)).await.err().context("it was taken")?;
     assert_eq!((refused.kind, refused.outcome), (ProduceErrorKind::Closed, Outcome::NotSent));
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_closed_fails_what_still_lingers_and_takes_nothing_more() -> Result<()> {
+    let scene = Scene::new(1, 1).await?;
+    let config = ProducerConfig { linger: 10 * PATIENCE, ..ProducerConfig::default() };
+    let producer = producer(&scene.client, config)?;
+    let delivery = producer.send(record(1)).await?;
+    assert!(scene.client.close(PATIENCE).await, "its tasks end");
+    let lingered = delivery.await.err().context("it was written")?;
+    assert_eq!((lingered.kind, lingered.outcome), (ProduceErrorKind::Closed, Outcome::NotSent));
+    assert_eq!(failure(&producer, 2).await?, (ProduceErrorKind::Closed, Outcome::NotSent));
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_is_deleted_and_made_anew_is_written_to_in_order() -> Result<()> {
+    let scene = Scene::new(1, 1).await?;
+    let producer = producer(&scene.client, single())?;
+    send_values(&producer, TOPIC, None, 0..10).await?;
+    scene.fake.delete_topic(TOPIC)?;
+    scene.fake.create_topic(TOPIC, 1).map_err(kafka)?;
+    // The first that gets there is refused, and nothing overtakes it.
+    let sending = send_values(&producer, TOPIC, None, 10..20);
+    scene.fake.on(ApiKey::Produce).times(2).reply_error(ErrorCode::NOT_ENOUGH_REPLICAS);
+    sending.await?;
+    assert_eq!(scene.stored(0)?, (10..20).collect::<Vec<_>>());
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_that_was_idle_for_long_is_written_to_in_a_new_epoch() -> Result<()> {
+    let scene = Scene::new(1, 1).await?;
+    let producer = producer(&scene.client, single())?;
+    for round in 0..3 {
+        send_values(&producer, TOPIC, None, round * 5..round * 5 + 5).await?;
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+    }
+    assert_eq!(scene.stored(0)?, (0..15).collect::<Vec<_>>());
+    let last = scene.batches_sent(0)?.pop().context("a batch")?.0;
+    assert_eq!((last.producer_epoch, last.base_sequence), (2, 4));
     Ok(())
 }
