@@ -117,7 +117,8 @@ impl Connection {
         build: BuildFrame,
     ) -> impl Future<Output = Result<Option<Answer>, RequestError>> + Send + 'static {
         let (reply, answer) = oneshot::channel();
-        let command = Command { api, deadline: Instant::now() + timeout, timeout, build, reply };
+        let deadline = Instant::now() + timeout;
+        let command = Command { api, deadline, timeout, build, reply };
         let refused = self.commands.try_send(command).err().map(|refusal| match refusal {
             mpsc::error::TrySendError::Full(_) => RequestErrorKind::Busy { address: self.state.address.clone() },
             mpsc::error::TrySendError::Closed(_) => self.cause(),
@@ -127,8 +128,19 @@ impl Connection {
             if let Some(kind) = refused {
                 return Err(RequestError::not_sent(kind));
             }
+            let mut answer = std::pin::pin!(answer);
+            // A peer that hangs may keep a socket from opening for longer than a request can wait. What is over its deadline
+            // is not written any more.
+            let answer = match tokio::time::timeout_at(deadline, &mut answer).await {
+                Ok(answer) => answer,
+                Err(_) if state.versions.get().is_some() => answer.await,
+                Err(_) => {
+                    let address = state.address.clone();
+                    return Err(RequestError::not_sent(RequestErrorKind::Timeout { api, address, timeout }));
+                }
+            };
             // The task answers every command it has taken; one that it never took was never written.
-            answer.await.unwrap_or_else(|_| Err(RequestError::not_sent(closed(&state))))
+            answer.unwrap_or_else(|_| Err(RequestError::not_sent(closed(&state))))
         }
     }
 
