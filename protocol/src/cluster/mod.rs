@@ -23,6 +23,7 @@ pub use backoff::Backoff;
 use bytes::BytesMut;
 pub use coordinators::CoordinatorError;
 use coordinators::Coordinators;
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use kafka_protocol::{messages::FindCoordinatorRequest, protocol::Request};
 pub use metadata::{Broker, Metadata, Partition, Topic};
 use pool::Pool;
@@ -38,6 +39,9 @@ use crate::{
     },
     message::{self, EncodeError},
 };
+
+/// So long one broker is waited for before the next is asked as well, where any will do.
+const PATIENCE_WITH_ONE: Duration = Duration::from_secs(1);
 
 /// A broker's id. The bootstrap servers, before they are known by their ids, are -2, -3, …
 pub type NodeId = i32;
@@ -322,7 +326,8 @@ impl Cluster {
     }
 
     /// Asks one broker after the other until one answers: those with an open socket first, then the other known ones, then
-    /// the bootstrap servers, whose names are resolved afresh. Only for requests that may be repeated.
+    /// the bootstrap servers, whose names are resolved afresh. One that hangs holds nothing up: the next is asked beside it.
+    /// Only for requests that may be repeated.
     pub async fn call_any<R>(
         &self,
         timeout: Duration,
@@ -333,12 +338,20 @@ impl Cluster {
         R::Response: Throttled + Send,
     {
         let mut last = RequestError::not_sent(RequestErrorKind::UnknownBroker(-1));
-        for node in self.candidates() {
-            match self.call::<R>(node, Purpose::General, timeout, build.clone()).await {
-                Ok(answer) => return Ok(answer),
-                Err(error) if matches!(error.kind, RequestErrorKind::Shutdown) => return Err(error),
-                Err(error) => last = error,
+        let mut candidates = self.candidates().into_iter();
+        let mut ask_next = || {
+            let node = candidates.next()?;
+            Some(self.call::<R>(node, Purpose::General, timeout, build.clone()))
+        };
+        let mut asked: FuturesUnordered<_> = ask_next().into_iter().collect();
+        while !asked.is_empty() {
+            match tokio::time::timeout(PATIENCE_WITH_ONE, asked.next()).await {
+                Ok(Some(Ok(answer))) => return Ok(answer),
+                Ok(Some(Err(error))) if matches!(error.kind, RequestErrorKind::Shutdown) => return Err(error),
+                Ok(Some(Err(error))) => last = error,
+                Ok(None) | Err(_) => {}
             }
+            asked.extend(ask_next());
         }
         Err(last)
     }

@@ -166,7 +166,8 @@ impl Connection {
     ) -> impl Future<Output = Result<Option<Answer>, RequestError>> + Send + 'static {
         let (waiter, answer) = oneshot::channel();
         let reply = Reply { api, counters: self.state.counted.client.clone(), waiter };
-        let command = Command { api, deadline: Instant::now() + timeout, timeout, build, reply };
+        let deadline = Instant::now() + timeout;
+        let command = Command { api, deadline, timeout, build, reply };
         if let Err(refusal) = self.commands.try_send(command) {
             let kind = match &refusal {
                 mpsc::error::TrySendError::Full(_) => RequestErrorKind::Busy { address: self.state.address.clone() },
@@ -175,8 +176,21 @@ impl Connection {
             refusal.into_inner().reply.fail(RequestError::not_sent(kind));
         }
         let state = self.state.clone();
-        // The task answers every command it has taken; one that it never took was never written.
-        async move { answer.await.unwrap_or_else(|_| Err(RequestError::not_sent(closed(&state)))) }
+        async move {
+            let mut answer = std::pin::pin!(answer);
+            // A peer that hangs may keep a socket from opening for longer than a request can wait. What is over its deadline
+            // is not written any more.
+            let answer = match tokio::time::timeout_at(deadline, &mut answer).await {
+                Ok(answer) => answer,
+                Err(_) if state.versions.get().is_some() => answer.await,
+                Err(_) => {
+                    let address = state.address.clone();
+                    return Err(RequestError::not_sent(RequestErrorKind::Timeout { api, address, timeout }));
+                }
+            };
+            // The task answers every command it has taken; one that it never took was never written.
+            answer.unwrap_or_else(|_| Err(RequestError::not_sent(closed(&state))))
+        }
     }
 
     /// Whether the socket is open and negotiated.

@@ -2,6 +2,7 @@
 
 mod consumer;
 mod counters;
+mod hanging;
 mod java_group;
 mod producer;
 mod request_log;

@@ -316,6 +316,58 @@ async fn the_delivery_timeout_ends_the_wait_for_an_answer_and_the_batch_is_in_do
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_deposed_leader_or_a_lost_answer_leaves_in_doubt_stays_so_whatever_is_answered_later() -> Result<()> {
+    let scene = Scene::new(1, 1).await?;
+    let producer = hasty(&scene.client)?;
+    // It may have appended the batch before it was deposed.
+    scene.fake.on(ApiKey::Produce).always().reply_error(ErrorCode::NOT_LEADER_OR_FOLLOWER);
+    timed_out(&failure(&producer, 0).await?, Outcome::Unknown);
+    scene.fake.clear_faults();
+    scene.fake.on(ApiKey::Produce).drop_answer();
+    let refused = ErrorCode::TOPIC_AUTHORIZATION_FAILED;
+    scene.fake.on(ApiKey::Produce).always().reply_error(refused);
+    let failed = failure(&producer, 1).await?;
+    assert_eq!(failed, (ProduceErrorKind::Broker { code: refused, message: None }, Outcome::Unknown));
+    assert_eq!(scene.stored(0)?, [1], "it was written indeed");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_no_broker_ever_took_was_not_sent_however_often_it_was_tried() -> Result<()> {
+    let scene = Scene::new(1, 1).await?;
+    let producer = hasty(&scene.client)?;
+    send_values(&producer, TOPIC, None, 0..1).await?;
+    scene.fake.kill(1).await?;
+    // The first notices that the connection is lost; it may have been sent.
+    failure(&producer, 1).await?;
+    timed_out(&failure(&producer, 2).await?, Outcome::NotSent);
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_a_partition_waits_for_its_broker_its_next_batch_goes_on_being_filled() -> Result<()> {
+    let scene = Scene::new(1, 1).await?;
+    let producer = producer(&scene.client, ProducerConfig::default())?;
+    send_values(&producer, TOPIC, None, 0..1).await?;
+    let held = scene.fake.on(ApiKey::Produce).hold();
+    let mut deliveries = Vec::new();
+    for value in 1..200 {
+        deliveries.push(producer.send(record(value)).await?);
+        // Longer than linger.ms.
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    held.reached(1).await;
+    held.release();
+    for delivery in deliveries {
+        delivery.await?;
+    }
+    assert_eq!(scene.stored(0)?, (0..200).collect::<Vec<_>>());
+    let batches = scene.batches_sent(0)?.len();
+    assert!(batches <= 8, "{batches} batches: one, five in flight, and what was filled meanwhile");
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_leader_that_moves_is_followed() -> Result<()> {
     let scene = Scene::new(3, 1).await?;
     let producer = producer(&scene.client, single())?;

@@ -112,7 +112,7 @@ async fn go(scene: &Scene, backend: &Backend, sidecar: &Sidecar) -> Result<()> {
     for node in 0..scene.kafka.count() {
         scene.signal(node, Signal::Kill)?;
     }
-    ready(&mut health, 503).await?;
+    ready(&mut health, 400).await?;
     scene.start_again()?;
     ready(&mut health, 200).await?;
     more(backend).await?;

@@ -10,8 +10,9 @@ use super::scene::{Reactive, committed};
 use crate::support::{
     backend::{Backend, Reply},
     kafka::{self, Kafka, VERSIONS},
-    operator::{self, Operator, PATIENCE, Stored},
+    operator::{self, Operator, PATIENCE},
     process::{complaints, entries},
+    reading::Row,
 };
 
 /// The headers of a dead letter that the sidecar adds.
@@ -53,7 +54,7 @@ fn json(topic: &str, partition: i32, value: &'static str) -> ProduceRecord {
 }
 
 /// Waits until the topic holds so many records; them.
-async fn letters(operator: &Operator, topic: &str, count: usize) -> Result<Vec<Stored>> {
+async fn letters(operator: &Operator, topic: &str, count: usize) -> Result<Vec<Row>> {
     tokio::time::timeout(PATIENCE, operator.read_so_many(topic, count)).await.context("no dead letters")?
 }
 
@@ -79,7 +80,7 @@ async fn refused_records_are_kept_as_they_were(kafka: &Kafka) -> Result<()> {
     let sizes = operator.sizes("dead-kept.dlq").await?.context("the dead-letter topic")?;
     assert_eq!(sizes, BTreeMap::from([(0, 0), (1, 0), (2, 0), (3, 0), (4, 2)]), "as many partitions as the source");
     assert_eq!(entries(&log, "created a missing topic").len(), 1, "{log:#?}");
-    let sources: Vec<Stored> = operator.read(topic).await?.into_iter().filter(|record| record.partition == 4).collect();
+    let sources: Vec<Row> = operator.read(topic).await?.into_iter().filter(|record| record.partition == 4).collect();
     for (letter, source) in operator.read("dead-kept.dlq").await?.iter().zip(&sources) {
         assert_eq!((&letter.key, &letter.value), (&source.key, &source.value));
         assert_eq!(letter.timestamp, 1_700_000_000_123);

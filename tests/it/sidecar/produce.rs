@@ -3,12 +3,6 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Context as _, Result};
-use protocol::{
-    budget::Budget,
-    client::Client,
-    cluster::ClusterConfig,
-    consumer::{ConsumerConfig, Event},
-};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -40,43 +34,10 @@ pub(crate) async fn post(url: &str, body: impl Into<reqwest::Body>) -> Result<(u
 
 /// Keys and values of a topic, read by a consumer of our own.
 pub(super) async fn read(kafka: &Kafka, topic: &str, count: usize) -> Result<BTreeMap<Vec<u8>, Option<Vec<u8>>>> {
-    let bootstrap = kafka.bootstrap().into_iter().filter_map(|address| {
-        let (host, port) = address.rsplit_once(':')?;
-        Some((host.to_owned(), port.parse().ok()?))
-    });
-    let client = Client::new(ClusterConfig::new(bootstrap.collect()));
-    let config = ConsumerConfig {
-        group_id: format!("readers-of-{topic}"),
-        topics: vec![topic.to_owned()],
-        session_timeout: Duration::from_secs(6),
-        ..ConsumerConfig::default()
-    };
-    let mut consumer = client.consumer(config, Budget::new(1 << 20));
-    let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
-    let mut read = BTreeMap::new();
-    while read.len() < count {
-        tokio::select! {
-            event = consumer.next() => if let Some(Event::Assigned(streams)) = event {
-                for mut stream in streams {
-                    let sender = sender.clone();
-                    tokio::spawn(async move {
-                        while let Some(records) = stream.next().await {
-                            for record in records.iter() {
-                                let pair = (record.key.unwrap_or_default().to_vec(), record.value.map(<[u8]>::to_vec));
-                                let _ = sender.send(pair);
-                            }
-                        }
-                    });
-                }
-            },
-            pair = receiver.recv() => {
-                let (key, value) = pair.context("a sender is held here")?;
-                read.insert(key, value);
-            }
-        }
-    }
-    client.close(PATIENCE).await;
-    Ok(read)
+    let operator = Operator::of(kafka)?;
+    let rows = operator.read_so_many(topic, count).await?;
+    operator.close().await;
+    Ok(rows.into_iter().map(|row| (row.key.unwrap_or_default(), row.value)).collect())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -193,7 +154,7 @@ async fn json_text_ids_and_trace_context_reach_kafka_unchanged() -> Result<()> {
             let expected = (text != "null").then(|| text.as_bytes().to_vec());
             assert_eq!((&record.key, &record.value), (&expected, &expected), "{text} on {version}");
         }
-        let headers = |record: &crate::support::operator::Stored| {
+        let headers = |record: &crate::support::reading::Row| {
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
             let pairs = record
                 .headers

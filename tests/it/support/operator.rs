@@ -8,16 +8,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use protocol::{
     budget::Budget,
     client::Client,
     cluster::ClusterConfig,
-    consumer::{ConsumerConfig, Event},
     producer::{ProduceRecord, Producer, ProducerConfig},
 };
 
-use super::kafka::Kafka;
+use super::{
+    client::member,
+    kafka::Kafka,
+    reading::{self, Row},
+};
 
 /// How long anything may take on a machine that is busy with other things.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
@@ -29,26 +32,6 @@ const ASK_AGAIN: Duration = Duration::from_millis(50);
 pub(crate) struct Operator {
     client: Client,
     producer: Producer,
-}
-
-/// A record as it stands in a topic.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Stored {
-    pub(crate) partition: i32,
-    pub(crate) offset: i64,
-    pub(crate) timestamp: i64,
-    pub(crate) key: Option<Vec<u8>>,
-    pub(crate) value: Option<Vec<u8>>,
-    pub(crate) headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
-}
-
-impl Stored {
-    /// The only header of that name, as text.
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        let mut found = self.headers.iter().filter(|(known, _)| known == name.as_bytes());
-        let value = found.next().and_then(|(_, value)| std::str::from_utf8(value.as_deref()?).ok());
-        value.filter(|_| found.next().is_none())
-    }
 }
 
 impl Operator {
@@ -115,56 +98,29 @@ impl Operator {
     }
 
     /// Every record that the topic holds now, in order within each partition.
-    pub(crate) async fn read(&self, topic: &str) -> Result<Vec<Stored>> {
+    pub(crate) async fn read(&self, topic: &str) -> Result<Vec<Row>> {
         let sizes = self.sizes(topic).await?.unwrap_or_default();
         let count = usize::try_from(sizes.values().sum::<i64>())?;
         tokio::time::timeout(PATIENCE, self.read_so_many(topic, count)).await.context("reading")?
     }
 
     /// Waits until the topic holds so many records, and reads them.
-    pub(crate) async fn read_so_many(&self, topic: &str, count: usize) -> Result<Vec<Stored>> {
-        let config = ConsumerConfig {
-            group_id: format!("readers-of-{topic}-{}", uuid::Uuid::new_v4()),
-            topics: vec![topic.to_owned()],
-            session_timeout: Duration::from_secs(6),
-            heartbeat_interval: Duration::from_secs(1),
-            ..ConsumerConfig::default()
-        };
-        let mut consumer = self.client.consumer(config, Budget::new(8 << 20));
-        let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
-        let mut lanes = tokio::task::JoinSet::new();
-        let mut stored: Vec<Stored> = Vec::new();
-        while stored.len() < count {
-            tokio::select! {
-                event = consumer.next() => match event.context("the group ended")? {
-                    Event::Assigned(streams) => for mut stream in streams {
-                        let sender = sender.clone();
-                        lanes.spawn(async move {
-                            while let Some(records) = stream.next().await {
-                                let partition = records.lease.partition();
-                                for record in records.iter() {
-                                    let headers = record.headers.iter();
-                                    let _ = sender.send(Stored {
-                                        partition,
-                                        offset: record.offset,
-                                        timestamp: record.timestamp,
-                                        key: record.key.map(<[u8]>::to_vec),
-                                        value: record.value.map(<[u8]>::to_vec),
-                                        headers: headers.map(|(n, v)| (n.to_vec(), v.map(<[u8]>::to_vec))).collect(),
-                                    });
-                                }
-                            }
-                        });
-                    },
-                    Event::Fault(fault) => bail!("{fault:?}"),
-                    Event::Revoking(_) | Event::Lost(_) => bail!("this group has one member"),
-                },
-                record = receiver.recv() => stored.push(record.context("a sender is held here")?),
+    pub(crate) async fn read_so_many(&self, topic: &str, count: usize) -> Result<Vec<Row>> {
+        let described = async {
+            loop {
+                match self.client.admin().describe_topic(topic).await {
+                    Some(topic) => return topic.partitions.len(),
+                    None => tokio::time::sleep(ASK_AGAIN).await,
+                }
             }
-        }
-        lanes.abort_all();
-        stored.sort_by_key(|record| (record.partition, record.offset));
-        Ok(stored)
+        };
+        let partitions =
+            tokio::time::timeout(PATIENCE, described).await.with_context(|| format!("no topic {topic}"))?;
+        let mut consumer = member(&self.client, &format!("readers-of-{topic}-{}", uuid::Uuid::new_v4()), topic);
+        let mut streams = reading::assigned(&mut consumer, partitions).await?;
+        let mut rows = reading::rows(&mut streams, count).await?;
+        rows.sort_by_key(|row| (row.partition, row.offset));
+        Ok(rows)
     }
 
     pub(crate) async fn close(self) {

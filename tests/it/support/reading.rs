@@ -17,6 +17,15 @@ pub(crate) struct Row {
     pub(crate) headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
 }
 
+impl Row {
+    /// The only header of that name, as text.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let mut found = self.headers.iter().filter(|(known, _)| known == name.as_bytes());
+        let value = found.next().and_then(|(_, value)| std::str::from_utf8(value.as_deref()?).ok());
+        value.filter(|_| found.next().is_none())
+    }
+}
+
 /// Waits until the group gave us so many partitions (more).
 pub(crate) async fn assigned(consumer: &mut Consumer, count: usize) -> Result<Vec<PartitionStream>> {
     let mut all = Vec::new();
