@@ -43,12 +43,12 @@ const CLIENT_CLOSE: Duration = Duration::from_millis(500);
 pub(crate) struct Clients(Vec<(String, Client)>);
 
 impl Clients {
-    pub(crate) fn get(&mut self, connection: &Connection, fetching_bytes: usize) -> Result<Client, ComposeError> {
+    pub(crate) fn get(&mut self, connection: &Connection, largest_answer: usize) -> Result<Client, ComposeError> {
         let settings = format!("{connection:?}");
         if let Some((_, client)) = self.0.iter().find(|(known, _)| *known == settings) {
             return Ok(client.clone());
         }
-        let client = Client::new(cluster_config(connection, fetching_bytes)?);
+        let client = Client::new(cluster_config(connection, largest_answer)?);
         self.0.push((settings, client.clone()));
         Ok(client)
     }
@@ -56,11 +56,10 @@ impl Clients {
 
 /// Builds what the settings ask for. Brokers and backend may be away: nothing is waited for.
 pub(crate) fn compose(settings: &Settings, budgets: Budgets) -> Result<Parts<Producer>, ComposeError> {
-    let Budgets { bodies, producing, fetching } = budgets;
-    let shares = [("bodies", &bodies), ("producing", &producing), ("fetching", &fetching)];
-    let memory = Memory(shares.map(|(name, budget)| (name, budget.clone())).to_vec());
+    let (memory, largest_answer) = (Memory(budgets.shares().to_vec()), budgets.largest_answer());
+    let Budgets { bodies, producing, fetching, calls } = budgets;
     let mut clients = Clients::default();
-    let brokers = brokers_check(asked(settings, &mut clients, fetching.limit())?, settings.admin.health_timeout);
+    let brokers = brokers_check(asked(settings, &mut clients, largest_answer)?, settings.admin.health_timeout);
     let mut parts = Parts {
         produce: None,
         produce_audit: None,
@@ -79,7 +78,7 @@ pub(crate) fn compose(settings: &Settings, budgets: Budgets) -> Result<Parts<Pro
             // Only its health is asked: whom the records' address would have to trust is no matter.
             called.host.clone_from(&settings.health.downstream_host);
         }
-        Some(Arc::new(Backend::new(&called, &settings.client, &settings.health)?))
+        Some(Arc::new(Backend::new(&called, &settings.client, &settings.health, calls.clone())?))
     } else {
         None
     };
@@ -89,7 +88,7 @@ pub(crate) fn compose(settings: &Settings, budgets: Budgets) -> Result<Parts<Pro
     // Dead letters and audit have their producer whether or not callers may produce.
     let mut producer = None;
     if settings.parts.producer || settings.parts.reactive {
-        let client = clients.get(&settings.producer.connection, fetching.limit())?;
+        let client = clients.get(&settings.producer.connection, largest_answer)?;
         let started = client.producer(settings.producer.kafka.clone(), producing).map_err(ComposeError::Producer)?;
         let (sink, topics) = (Arc::new(started.clone()), Arc::new(KafkaTopics(client)));
         let create_topics = settings.consumer.dead_letter.create_topic;
@@ -99,7 +98,7 @@ pub(crate) fn compose(settings: &Settings, budgets: Budgets) -> Result<Parts<Pro
             parts.produce_audit = audits.get(&settings.producer.audit)?;
         }
         if let (true, Some(backend)) = (settings.parts.reactive, backend) {
-            let client = clients.get(&settings.consumer.connection, fetching.limit())?;
+            let client = clients.get(&settings.consumer.connection, largest_answer)?;
             let letters = settings.consumer.dead_letter.enabled.then(|| {
                 let group = &settings.consumer.kafka.group_id;
                 Arc::new(DeadLetters::new(sink, topics, &settings.consumer.dead_letter, group))
@@ -119,6 +118,7 @@ pub(crate) fn compose(settings: &Settings, budgets: Budgets) -> Result<Parts<Pro
                 audit: audits.get(&settings.consumer.audit)?,
                 settings: settings.consumer.clone(),
                 ask_health: settings.health.downstream_enabled,
+                memory: calls,
                 observer,
                 stop: CancellationToken::new(),
             };
@@ -147,7 +147,7 @@ fn encode(
 }
 
 /// A client for every cluster that a part uses; the admin client's if it is another one.
-fn asked(settings: &Settings, clients: &mut Clients, fetching_bytes: usize) -> Result<Vec<Client>, ComposeError> {
+fn asked(settings: &Settings, clients: &mut Clients, largest_answer: usize) -> Result<Vec<Client>, ComposeError> {
     let Settings { parts, producer, consumer, admin, .. } = settings;
     // The reactive consumer's dead letters and audit use the producer.
     let used = [
@@ -160,7 +160,7 @@ fn asked(settings: &Settings, clients: &mut Clients, fetching_bytes: usize) -> R
     for connection in used.into_iter().flatten() {
         if !known.contains(&connection.bootstrap_servers.as_slice()) {
             known.push(&connection.bootstrap_servers);
-            asked.push(clients.get(connection, fetching_bytes)?);
+            asked.push(clients.get(connection, largest_answer)?);
         }
     }
     Ok(asked)
@@ -212,7 +212,7 @@ fn close(producer: Option<Producer>, clients: Clients) -> CloseProducer {
     })
 }
 
-fn cluster_config(connection: &Connection, fetching_bytes: usize) -> Result<ClusterConfig, ComposeError> {
+fn cluster_config(connection: &Connection, largest_answer: usize) -> Result<ClusterConfig, ComposeError> {
     let bootstrap: Result<Vec<_>, _> =
         connection.bootstrap_servers.iter().map(|server| host_and_port(server)).collect();
     let mut config = ClusterConfig::new(bootstrap?);
@@ -224,7 +224,7 @@ fn cluster_config(connection: &Connection, fetching_bytes: usize) -> Result<Clus
     config.retry_backoff_max = connection.retry_backoff_max;
     config.reconnect_backoff = connection.reconnect_backoff;
     config.reconnect_backoff_max = connection.reconnect_backoff_max;
-    config.max_fetch_response_bytes = fetching_bytes;
+    config.max_fetch_response_bytes = largest_answer;
     Ok(config)
 }
 

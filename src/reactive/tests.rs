@@ -34,6 +34,7 @@ struct Setup {
     settings: settings::Consumer,
     audit: bool,
     ask_health: bool,
+    memory: Budget,
 }
 
 fn setup() -> Setup {
@@ -84,7 +85,7 @@ fn setup() -> Setup {
         bad_record_policy: BadRecordPolicy::DeadLetter,
         drain_timeout: DRAIN,
     };
-    Setup { settings, audit: false, ask_health: false }
+    Setup { settings, audit: false, ask_health: false, memory: Budget::new(1 << 20) }
 }
 
 impl Setup {
@@ -115,6 +116,7 @@ impl Setup {
             audit,
             settings: self.settings,
             ask_health: self.ask_health,
+            memory: self.memory,
             observer: observer.clone(),
             stop: stop.clone(),
         };

@@ -26,7 +26,7 @@ use super::{
     lookup::{self, Found, ToCheck},
     position::{self, FetchError, Phase, Position},
     session::{FetchSession, Key, Wanted},
-    stream::{Chunk, Feed},
+    stream::{BATCH_OVERHEAD, Chunk, Feed},
     walk::Walk,
 };
 use crate::{
@@ -35,7 +35,7 @@ use crate::{
     connection::{BoxFuture, RequestError, RequestErrorKind},
     error_code::ErrorCode,
     message::{DivergingEpoch, FetchedPartition},
-    record::AbortedTransactions,
+    record::{AbortedTransactions, Batches},
 };
 
 /// Sockets (and sessions) per broker.
@@ -493,7 +493,8 @@ impl Fetcher {
         } else {
             (fetched.records.clone(), memory.take(whole))
         };
-        let share = if share.bytes() < size { self.budget.charge(size) } else { share };
+        let mut share = if share.bytes() < size { self.budget.charge(size) } else { share };
+        share.absorb(self.budget.charge(Batches::new(records.clone()).count() * BATCH_OVERHEAD));
         let mut walk = Walk {
             aborted: AbortedTransactions::new(
                 fetched.aborted_transactions.iter().map(|aborted| (aborted.producer_id, aborted.first_offset)),
