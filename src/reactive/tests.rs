@@ -2,6 +2,7 @@
 
 mod dispatch;
 mod leases;
+mod memory;
 mod stalls;
 
 use std::sync::atomic::Ordering;
@@ -26,6 +27,7 @@ struct Bed {
     group: Group,
     kafka: Arc<MemoryKafka>,
     observer: Arc<Observer>,
+    memory: Budget,
     stop: CancellationToken,
     flow: JoinHandle<Result<(), RunError>>,
 }
@@ -116,11 +118,11 @@ impl Setup {
             audit,
             settings: self.settings,
             ask_health: self.ask_health,
-            memory: self.memory,
+            memory: self.memory.clone(),
             observer: observer.clone(),
             stop: stop.clone(),
         };
-        Bed { group, kafka, observer, stop, flow: tokio::spawn(run(parts)) }
+        Bed { group, kafka, observer, memory: self.memory, stop, flow: tokio::spawn(run(parts)) }
     }
 }
 
