@@ -89,6 +89,14 @@ pub(crate) struct Verdict {
     pub timestamp: Option<i64>,
 }
 
+impl Verdict {
+    /// Bytes of all its text.
+    pub(crate) fn text_bytes(&self) -> usize {
+        let Self { stacktrace, ids: TraceIds { correlation_id, traceability_id }, key, .. } = self;
+        [stacktrace, correlation_id, traceability_id, key].into_iter().flatten().map(String::len).sum()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,7 +15,7 @@ use crate::{
     budget::Budget,
     cluster::{Cluster, ClusterConfig},
     connection::{Connector, TcpConnector},
-    consumer::{Consumer, ConsumerConfig},
+    consumer::{Consumer, ConsumerConfig, FetchMemory},
     producer::{ConfigError, Producer, ProducerConfig},
 };
 
@@ -50,12 +50,10 @@ impl Client {
         Producer::start(self.cluster.clone(), config, budget)
     }
 
-    /// A group member whose fetched records take from `budget`: half of it as they come, half unpacked.
-    pub fn consumer(&self, config: ConsumerConfig, budget: Budget) -> Consumer {
-        let packed = Budget::new(budget.limit() / 2);
-        let unpacked = Budget::new(budget.limit() - packed.limit());
+    /// A group member whose fetched records take from `memory` until they are dropped.
+    pub fn consumer(&self, config: ConsumerConfig, memory: impl Into<FetchMemory>) -> Consumer {
         let slot = self.consumers.fetch_add(1, Ordering::Relaxed);
-        Consumer::start(&self.cluster, config, packed, unpacked, slot)
+        Consumer::start(&self.cluster, config, memory.into(), slot)
     }
 
     pub fn admin(&self) -> Admin {

@@ -61,13 +61,13 @@ impl Clients {
         &mut self,
         name: &'static str,
         connection: &Connection,
-        fetching_bytes: usize,
+        largest_answer: usize,
     ) -> Result<Client, ComposeError> {
         if let Some(known) = self.0.iter().find(|known| known.settings == *connection) {
             return Ok(known.client.clone());
         }
         let connector = security::connector(&connection.security)?;
-        let client = Client::with_connector(cluster_config(connection, fetching_bytes)?, connector);
+        let client = Client::with_connector(cluster_config(connection, largest_answer)?, connector);
         self.0.push(OneClient { name, settings: connection.clone(), client: client.clone() });
         Ok(client)
     }
@@ -79,11 +79,10 @@ impl Clients {
 
 /// Builds what the settings ask for. Brokers and backend may be away: nothing is waited for.
 pub(crate) fn compose(settings: &Settings, budgets: Budgets) -> Result<Parts<Producer>, ComposeError> {
-    let Budgets { bodies, producing, fetching } = budgets;
-    let shares = [("bodies", &bodies), ("producing", &producing), ("fetching", &fetching)];
-    let memory = Memory(shares.map(|(name, budget)| (name, budget.clone())).to_vec());
+    let (memory, largest_answer) = (Memory(budgets.shares().to_vec()), budgets.largest_answer());
+    let Budgets { bodies, producing, fetching, calls } = budgets;
     let mut clients = Clients::default();
-    let brokers = brokers_check(asked(settings, &mut clients, fetching.limit())?, settings.admin.health_timeout);
+    let brokers = brokers_check(asked(settings, &mut clients, largest_answer)?, settings.admin.health_timeout);
     let mut parts = Parts {
         produce: None,
         produce_audit: None,
@@ -102,7 +101,7 @@ pub(crate) fn compose(settings: &Settings, budgets: Budgets) -> Result<Parts<Pro
             // Only its health is asked: whom the records' address would have to trust is no matter.
             called.host.clone_from(&settings.health.downstream_host);
         }
-        Some(Arc::new(Backend::new(&called, &settings.client, &settings.health)?))
+        Some(Arc::new(Backend::new(&called, &settings.client, &settings.health, calls.clone())?))
     } else {
         None
     };
@@ -112,7 +111,7 @@ pub(crate) fn compose(settings: &Settings, budgets: Budgets) -> Result<Parts<Pro
     // Dead letters and audit have their producer whether or not callers may produce.
     let mut producer = None;
     if settings.parts.producer || settings.parts.reactive {
-        let client = clients.get("producer", &settings.producer.connection, fetching.limit())?;
+        let client = clients.get("producer", &settings.producer.connection, largest_answer)?;
         let started = client.producer(settings.producer.kafka.clone(), producing).map_err(ComposeError::Producer)?;
         let (sink, topics) = (Arc::new(started.clone()), Arc::new(KafkaTopics(client)));
         let create_topics = settings.consumer.dead_letter.create_topic;
@@ -122,7 +121,7 @@ pub(crate) fn compose(settings: &Settings, budgets: Budgets) -> Result<Parts<Pro
             parts.produce_audit = audits.get(&settings.producer.audit)?;
         }
         if let (true, Some(backend)) = (settings.parts.reactive, backend) {
-            let client = clients.get("consumer", &settings.consumer.connection, fetching.limit())?;
+            let client = clients.get("consumer", &settings.consumer.connection, largest_answer)?;
             let letters = settings.consumer.dead_letter.enabled.then(|| {
                 let group = &settings.consumer.kafka.group_id;
                 Arc::new(DeadLetters::new(sink, topics, &settings.consumer.dead_letter, group))
@@ -142,6 +141,7 @@ pub(crate) fn compose(settings: &Settings, budgets: Budgets) -> Result<Parts<Pro
                 audit: audits.get(&settings.consumer.audit)?,
                 settings: settings.consumer.clone(),
                 ask_health: settings.health.downstream_enabled,
+                memory: calls,
                 observer,
                 stop: CancellationToken::new(),
             };
@@ -171,7 +171,7 @@ fn encode(
 }
 
 /// A client for every cluster that a part uses; the admin client's if it is another one.
-fn asked(settings: &Settings, clients: &mut Clients, fetching_bytes: usize) -> Result<Vec<Client>, ComposeError> {
+fn asked(settings: &Settings, clients: &mut Clients, largest_answer: usize) -> Result<Vec<Client>, ComposeError> {
     let Settings { parts, producer, consumer, admin, .. } = settings;
     // The reactive consumer's dead letters and audit use the producer.
     let used = [
@@ -184,7 +184,7 @@ fn asked(settings: &Settings, clients: &mut Clients, fetching_bytes: usize) -> R
     for (name, connection) in used.into_iter().flatten() {
         if !known.contains(&connection.bootstrap_servers.as_slice()) {
             known.push(&connection.bootstrap_servers);
-            asked.push(clients.get(name, connection, fetching_bytes)?);
+            asked.push(clients.get(name, connection, largest_answer)?);
         }
     }
     Ok(asked)
@@ -236,7 +236,7 @@ fn close(producer: Option<Producer>, clients: Clients) -> CloseProducer {
     })
 }
 
-fn cluster_config(connection: &Connection, fetching_bytes: usize) -> Result<ClusterConfig, ComposeError> {
+fn cluster_config(connection: &Connection, largest_answer: usize) -> Result<ClusterConfig, ComposeError> {
     let bootstrap: Result<Vec<_>, _> =
         connection.bootstrap_servers.iter().map(|server| host_and_port(server)).collect();
     let mut config = ClusterConfig::new(bootstrap?);
@@ -248,7 +248,7 @@ fn cluster_config(connection: &Connection, fetching_bytes: usize) -> Result<Clus
     config.retry_backoff_max = connection.retry_backoff_max;
     config.reconnect_backoff = connection.reconnect_backoff;
     config.reconnect_backoff_max = connection.reconnect_backoff_max;
-    config.max_fetch_response_bytes = fetching_bytes;
+    config.max_fetch_response_bytes = largest_answer;
     config.sasl = security::mechanism(&connection.security)?;
     Ok(config)
 }

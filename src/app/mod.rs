@@ -22,7 +22,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 pub(crate) use compose::compose;
 use futures_util::future::BoxFuture;
-use protocol::budget::Budget;
+use protocol::{budget::Budget, consumer::FetchMemory};
 use tasks::{Ended, Running, Tasks};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -51,16 +51,40 @@ pub(crate) struct Budgets {
     pub(crate) bodies: Budget,
     /// Records on their way to the brokers.
     pub(crate) producing: Budget,
-    /// Records on their way to the backend.
-    pub(crate) fetching: Budget,
+    /// Records on their way to the backend, before they are in a request.
+    pub(crate) fetching: FetchMemory,
+    /// Requests to the backend that are being written, its answers, and what is kept of records until they are finished.
+    pub(crate) calls: Budget,
 }
 
 impl Budgets {
-    /// A quarter of `total` is for producing: half of it for request bodies, half for records.
+    /// A quarter of `total` is for producing: half of it for request bodies, half for records. The rest in three equal parts
+    /// is for records as they were fetched, for unpacked ones, and for calls of the backend: each waits for the next one
+    /// only, and the last one for the backend, so that none waits for itself.
     pub(crate) fn new(total: usize) -> Self {
-        let (producing, fetching) = Budget::split(total);
-        let half = producing.limit() / 2;
-        Self { bodies: Budget::new(half), producing: Budget::new(producing.limit() - half), fetching }
+        let eighth = total / 8;
+        let third = (total - 2 * eighth) / 3;
+        let fetching = FetchMemory { packed: Budget::new(third), unpacked: Budget::new(third) };
+        let calls = Budget::new(total - 2 * eighth - 2 * third);
+        Self { bodies: Budget::new(eighth), producing: Budget::new(eighth), fetching, calls }
+    }
+
+    /// Every share by the name that metrics give it.
+    fn shares(&self) -> [(&'static str, Budget); 5] {
+        let Self { bodies, producing, fetching, calls } = self;
+        [
+            ("bodies", bodies),
+            ("producing", producing),
+            ("fetched", &fetching.packed),
+            ("unpacked", &fetching.unpacked),
+            ("calls", calls),
+        ]
+        .map(|(name, budget)| (name, budget.clone()))
+    }
+
+    /// The most that a broker's answer may be: what all of the reactive flow has.
+    fn largest_answer(&self) -> usize {
+        self.fetching.packed.limit() + self.fetching.unpacked.limit() + self.calls.limit()
     }
 }
 

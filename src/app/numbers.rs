@@ -27,7 +27,7 @@ impl Source for Readiness {
     }
 }
 
-/// The shares of the byte budget by name. What waits for a broker is in `producing`, what waits for the backend in `fetching`.
+/// The shares of the byte budget by name.
 pub(crate) struct Memory(pub(crate) Vec<(&'static str, Budget)>);
 
 impl Source for Memory {

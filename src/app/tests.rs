@@ -187,5 +187,7 @@ async fn a_taken_probes_address_is_fatal_only_if_it_was_written_down() {
 fn the_budgets_add_up_and_a_quarter_is_for_producing() {
     let budgets = Budgets::new(1003);
     assert_eq!(budgets.bodies.limit() + budgets.producing.limit(), 250);
-    assert_eq!(budgets.fetching.limit(), 753);
+    let shares = budgets.shares().map(|(name, budget)| (name, budget.limit()));
+    assert_eq!(shares[2..], [("fetched", 251), ("unpacked", 251), ("calls", 251)]);
+    assert_eq!(budgets.largest_answer(), 753);
 }

@@ -9,6 +9,8 @@ use std::{net::IpAddr, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::{BoxFuture, FutureExt};
+use http_body_util::Full;
+use protocol::budget::{Budget, Growing};
 use reqwest::{
     Client, Response, StatusCode, Url,
     header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER},
@@ -130,14 +132,18 @@ pub(crate) struct Backend {
     health_timeout: Duration,
     connect_timeout: Duration,
     connection_reset: bool,
+    /// What its answers may take.
+    memory: Budget,
 }
 
 impl Backend {
-    /// Reads what is trusted from disk (only for https) and connects nowhere yet.
+    /// Reads what is trusted from disk (only for https) and connects nowhere yet. Answers take from `memory` until they are
+    /// understood.
     pub(crate) fn new(
         backend: &settings::Backend,
         client: &settings::Client,
         health: &settings::Health,
+        memory: Budget,
     ) -> Result<Self, BackendError> {
         let records = address("backendApiHost", &backend.host, &backend.path)?;
         let health_url = address("health.downstreamHost", &health.downstream_host, &health.downstream_path)?;
@@ -166,6 +172,7 @@ impl Backend {
             health_timeout: health.timeout,
             connect_timeout,
             connection_reset: backend.connection_reset,
+            memory,
         })
     }
 
@@ -173,7 +180,9 @@ impl Backend {
         let answer_limit = ANSWER_BYTES.saturating_add(call.body.len().saturating_mul(ANSWER_PER_REQUEST));
         let headers = self.headers(&call);
         let client = if call.own_connection { &self.unpooled } else { &self.client };
-        let sent = client.post(self.records.clone()).headers(headers).body(call.body).send().await;
+        // As a stream of one piece, which the client does not keep: its memory is free again once it is written.
+        let request = reqwest::Body::wrap(Full::new(call.body));
+        let sent = client.post(self.records.clone()).headers(headers).body(request).send().await;
         let response = match sent {
             Ok(response) => response,
             Err(error) if error.is_connect() => return Answer::Unreachable(chain(&error)),
@@ -187,8 +196,8 @@ impl Backend {
         if !status.is_success() {
             return Answer::Malformed(format!("status {} is no answer to a batch", status.as_u16()));
         }
-        match body(response, answer_limit).await {
-            Ok(body) => match verdict::parse(&body, &call.topic, call.partition, &call.offsets) {
+        match body(response, answer_limit, self.memory.growing()).await {
+            Ok((body, _held)) => match verdict::parse(&body, &call.topic, call.partition, &call.offsets) {
                 Ok(verdicts) => Answer::Verdicts(verdicts),
                 Err(malformed) => Answer::Malformed(malformed.to_string()),
             },
@@ -266,13 +275,16 @@ enum BodyError {
     TooLarge,
 }
 
-async fn body(mut response: Response, limit: usize) -> Result<Bytes, BodyError> {
+async fn body(mut response: Response, limit: usize, mut held: Growing) -> Result<(BytesMut, Growing), BodyError> {
     let mut body = BytesMut::new();
     loop {
         match response.chunk().await {
             Ok(Some(chunk)) if body.len().saturating_add(chunk.len()) > limit => return Err(BodyError::TooLarge),
-            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-            Ok(None) => return Ok(body.freeze()),
+            Ok(Some(chunk)) => {
+                held.grow(chunk.len()).await;
+                body.extend_from_slice(&chunk);
+            }
+            Ok(None) => return Ok((body, held)),
             Err(error) => return Err(BodyError::Lost(chain(&error))),
         }
     }

@@ -37,9 +37,18 @@ fn health(host: &str) -> settings::Health {
     }
 }
 
+/// With memory for every answer.
+fn built(
+    backend: &settings::Backend,
+    client: &settings::Client,
+    health: &settings::Health,
+) -> Result<Backend, BackendError> {
+    Backend::new(backend, client, health, Budget::new(100 << 20))
+}
+
 fn backend(host: String) -> Backend {
     let health = health(&host);
-    Backend::new(&settings(host, Duration::from_secs(5)), &client(), &health).expect("http needs nothing")
+    built(&settings(host, Duration::from_secs(5)), &client(), &health).expect("http needs nothing")
 }
 
 fn call() -> Call {
@@ -149,7 +158,7 @@ async fn verdicts_come_back_and_the_headers_say_what_was_sent() {
 async fn connection_reset_asks_the_backend_to_close() {
     let (address, mut seen) = one_shot(http("200 OK", TWO)).await;
     let settings = settings::Backend { connection_reset: true, ..settings(address.clone(), Duration::from_secs(5)) };
-    let backend = Backend::new(&settings, &client(), &health(&address)).expect("a client");
+    let backend = built(&settings, &client(), &health(&address)).expect("a client");
     assert!(matches!(backend.post(call()).await, Answer::Verdicts(_)));
     assert!(seen.recv().await.expect("one request").contains("connection: close"));
 }
@@ -168,7 +177,7 @@ async fn a_backend_that_hangs_is_late() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let host = format!("http://{}", listener.local_addr().expect("bound"));
     let settings = settings(host.clone(), Duration::from_millis(50));
-    let backend = Backend::new(&settings, &client(), &health(&host)).expect("a client");
+    let backend = built(&settings, &client(), &health(&host)).expect("a client");
     assert_eq!(backend.post(call()).await, Answer::Late);
 }
 
@@ -196,7 +205,7 @@ async fn localhost_needs_no_resolver() {
 #[test]
 fn addresses_that_cannot_be_called_are_refused() {
     for host in ["localhost:8444", "ftp://x", "http://", "", "/kafka"] {
-        let refused = Backend::new(&settings(host.into(), Duration::from_secs(1)), &client(), &health("http://h"));
+        let refused = built(&settings(host.into(), Duration::from_secs(1)), &client(), &health("http://h"));
         assert!(matches!(refused, Err(BackendError::Address { key: "backendApiHost", .. })), "{host:?}");
     }
 }
@@ -204,7 +213,7 @@ fn addresses_that_cannot_be_called_are_refused() {
 #[test]
 fn https_without_any_trust_says_what_to_set() {
     let settings = settings("https://localhost:8444".into(), Duration::from_secs(1));
-    let error = Backend::new(&settings, &client(), &health("http://localhost")).expect_err("no trust");
+    let error = built(&settings, &client(), &health("http://localhost")).expect_err("no trust");
     assert!(matches!(error, BackendError::NoTrust) && error.to_string().contains("client.caFile"), "{error:?}");
 }
 
@@ -265,7 +274,7 @@ fn tls_backend(name: &str, alpn: &[&[u8]]) -> TlsBackend {
 
 async fn call_tls(server: &TlsBackend, client: settings::Client) -> Answer {
     let host = format!("https://localhost:{}", server.port);
-    let backend = Backend::new(&settings(host, Duration::from_secs(5)), &client, &health("http://localhost"));
+    let backend = built(&settings(host, Duration::from_secs(5)), &client, &health("http://localhost"));
     backend.expect("a client").post(call()).await
 }
 
@@ -295,6 +304,6 @@ async fn http2_is_offered_by_alpn_unless_it_is_switched_off() {
     assert_ne!(server.negotiated.recv().expect("one handshake").as_deref(), Some(&b"h2"[..]));
     let host = format!("https://localhost:{}", server.port);
     let reset = settings::Backend { connection_reset: true, ..settings(host, Duration::from_secs(5)) };
-    let backend = Backend::new(&reset, &trusting, &health("http://localhost")).expect("a client");
+    let backend = built(&reset, &trusting, &health("http://localhost")).expect("a client");
     assert!(matches!(backend.post(call()).await, Answer::Verdicts(_)));
 }

@@ -1,8 +1,8 @@
 //! Reading a request's body: within its size, its time, and the memory that all bodies share.
 //!
-//! It knows no JSON. [`read`] is the way in; [`BodyMemory`] is the shared bound.
+//! It knows no JSON. [`read`] is the way in.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use axum::{
     body::Body,
@@ -11,62 +11,13 @@ use axum::{
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::Body as _;
-use protocol::budget::{Budget, Reservation};
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::Instant,
-};
+use protocol::budget::{Budget, Growing};
+use tokio::time::Instant;
 
 use super::{
     RequestLimits,
     problem::{Fault, Problem},
 };
-
-/// The bytes that all request bodies may take together. When they are taken, one body at a time goes on beyond the bound, so that
-/// half-read bodies never wait for each other.
-#[derive(Debug, Clone)]
-pub(crate) struct BodyMemory {
-    budget: Budget,
-    overflow: Arc<Semaphore>,
-}
-
-impl BodyMemory {
-    pub(crate) fn new(budget: Budget) -> Self {
-        Self { budget, overflow: Arc::new(Semaphore::new(1)) }
-    }
-
-    /// Counts bytes that exist already.
-    pub(crate) fn charge(&self, bytes: usize) -> Reservation {
-        self.budget.charge(bytes)
-    }
-}
-
-/// What a body holds of the shared memory; given back when dropped.
-#[derive(Debug, Default)]
-pub(crate) struct Held {
-    _parts: Vec<Reservation>,
-    overflow: Option<OwnedSemaphorePermit>,
-}
-
-impl Held {
-    async fn grow(&mut self, memory: &BodyMemory, bytes: usize) {
-        if self.overflow.is_none() {
-            if let Some(part) = memory.budget.try_reserve(bytes) {
-                self._parts.push(part);
-                return;
-            }
-            self.overflow = tokio::select! {
-                biased;
-                part = memory.budget.reserve(bytes) => {
-                    self._parts.push(part);
-                    return;
-                }
-                permit = memory.overflow.clone().acquire_owned() => permit.ok(),
-            };
-        }
-        self._parts.push(memory.budget.charge(bytes));
-    }
-}
 
 /// How long a body waited for memory, the wait under way included.
 #[derive(Default)]
@@ -81,13 +32,13 @@ impl MemoryWaits {
     }
 }
 
-/// Reads the whole body. Dropping the future gives back what it holds.
+/// Reads the whole body, as `memory` allows. Dropping the future gives back what it holds.
 pub(crate) async fn read(
     headers: &HeaderMap,
     body: Body,
     limits: &RequestLimits,
-    memory: &BodyMemory,
-) -> Result<(Bytes, Held), Problem> {
+    memory: &Budget,
+) -> Result<(Bytes, Growing), Problem> {
     let too_large = || {
         let description = format!("the body takes more than {} bytes (server.maxTransferFileSize)", limits.body_bytes);
         Problem::new(Fault::BodyTooLarge, description).closing()
@@ -99,7 +50,7 @@ pub(crate) async fn read(
         }
         return Err(too_large());
     }
-    let mut held = Held::default();
+    let mut held = memory.growing();
     let mut waits = MemoryWaits::default();
     let collected = tokio::time::timeout(limits.body_timeout, async {
         let mut body = body;
@@ -115,7 +66,7 @@ pub(crate) async fn read(
                 return Err(too_large());
             }
             waits.since = Some(Instant::now());
-            held.grow(memory, data.len()).await;
+            held.grow(data.len()).await;
             waits = MemoryWaits { over: waits.total(), since: None };
             collected.extend_from_slice(&data);
         }
@@ -182,7 +133,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_of_the_limit_is_read_and_one_byte_more_is_refused() {
-        let memory = BodyMemory::new(Budget::new(1000));
+        let memory = Budget::new(1000);
         for (parts, read_in_full) in [(&["12345", "67890"][..], true), (&["12345", "678901"][..], false)] {
             let outcome = read(&HeaderMap::new(), chunks(parts), &limits(), &memory).await;
             assert_eq!(outcome.is_ok(), read_in_full);
@@ -190,12 +141,12 @@ mod tests {
                 assert_eq!(problem.fault, Fault::BodyTooLarge);
             }
         }
-        assert_eq!(memory.budget.used(), 0, "everything was given back");
+        assert_eq!(memory.used(), 0, "everything was given back");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_claims_too_much_is_refused_before_it_comes() {
-        let memory = BodyMemory::new(Budget::new(1000));
+        let memory = Budget::new(1000);
         let mut headers = HeaderMap::new();
         headers.insert("content-length", "11".parse().expect("value"));
         let problem = read(&headers, endless(""), &limits(), &memory).await.expect_err("too large");
@@ -204,15 +155,15 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_does_not_come_in_time_is_cut() {
-        let memory = BodyMemory::new(Budget::new(1000));
+        let memory = Budget::new(1000);
         let problem = read(&HeaderMap::new(), endless("123"), &limits(), &memory).await.expect_err("late");
         assert_eq!(problem.fault, Fault::BodyTimeout);
-        assert_eq!(memory.budget.used(), 0);
+        assert_eq!(memory.used(), 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn when_memory_is_taken_one_body_goes_on_and_the_next_is_told_so() {
-        let memory = BodyMemory::new(Budget::new(8));
+        let memory = Budget::new(8);
         let (_, first) = read(&HeaderMap::new(), chunks(&["12345678"]), &limits(), &memory).await.expect("fits");
         let (_, second) = read(&HeaderMap::new(), chunks(&["12", "34"]), &limits(), &memory).await.expect("goes on");
         let problem = read(&HeaderMap::new(), chunks(&["1"]), &limits(), &memory).await.expect_err("no room");
@@ -224,7 +175,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_body_that_mostly_waited_for_memory_is_not_called_slow() {
         for (freed_after, fault) in [(20, Fault::NoMemory), (10, Fault::BodyTimeout)] {
-            let memory = BodyMemory::new(Budget::new(8));
+            let memory = Budget::new(8);
             let (_, first) = read(&HeaderMap::new(), chunks(&["12345678"]), &limits(), &memory).await.expect("fits");
             let (_, beyond) = read(&HeaderMap::new(), chunks(&["12"]), &limits(), &memory).await.expect("goes on");
             let freeing = async {

@@ -10,9 +10,7 @@ use std::{
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
-use protocol::budget::Reservation;
-
-use super::body::BodyMemory;
+use protocol::budget::{Budget, Reservation};
 
 /// Answers up to so many bytes are not worth counting.
 const FREE_BYTES: u64 = 4096;
@@ -23,20 +21,8 @@ struct Charged {
     reservation: Option<Reservation>,
 }
 
-/// Bytes that give back their memory when the last of them is dropped.
-struct Kept {
-    bytes: Bytes,
-    _reservation: Reservation,
-}
-
-impl AsRef<[u8]> for Kept {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
 /// The same answer, counted in `memory`.
-pub(crate) fn charge(response: Response, memory: &BodyMemory) -> Response {
+pub(crate) fn charge(response: Response, memory: &Budget) -> Response {
     let size = response.body().size_hint().lower();
     if size <= FREE_BYTES {
         return response;
@@ -53,9 +39,7 @@ impl HttpBody for Charged {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         let Poll::Ready(Some(Ok(frame))) = polled else { return polled };
         Poll::Ready(Some(Ok(match self.reservation.take() {
-            Some(reservation) if frame.is_data() => {
-                frame.map_data(|bytes| Bytes::from_owner(Kept { bytes, _reservation: reservation }))
-            }
+            Some(reservation) if frame.is_data() => frame.map_data(|bytes| reservation.keep(bytes)),
             reservation => {
                 self.reservation = reservation;
                 frame
@@ -74,16 +58,13 @@ impl HttpBody for Charged {
 
 #[cfg(test)]
 mod tests {
-    use http_body_util::BodyExt as _;
-    use protocol::budget::Budget;
-
     use super::*;
+    use http_body_util::BodyExt as _;
 
     #[tokio::test]
     async fn a_large_answer_is_counted_until_its_last_byte_is_gone() {
         let budget = Budget::new(100_000);
-        let memory = BodyMemory::new(budget.clone());
-        let answer = |size: usize| charge(Response::new(Body::from("x".repeat(size))), &memory);
+        let answer = |size: usize| charge(Response::new(Body::from("x".repeat(size))), &budget);
         let small = answer(4096);
         assert_eq!(budget.used(), 0);
         let (unread, large) = (answer(10_000), answer(5000));

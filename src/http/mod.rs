@@ -70,7 +70,7 @@ pub(crate) struct Edge {
     /// Requests that may be worked on at once.
     slots: Arc<Semaphore>,
     /// Bytes of bodies in memory, of requests and of answers.
-    bodies: body::BodyMemory,
+    bodies: Budget,
 }
 
 impl Edge {
@@ -82,7 +82,7 @@ impl Edge {
         metrics: HttpMetrics,
     ) -> Arc<Self> {
         let slots = Arc::new(Semaphore::new(requests_in_flight));
-        Arc::new(Self { limits, metrics, slots, bodies: body::BodyMemory::new(bodies) })
+        Arc::new(Self { limits, metrics, slots, bodies })
     }
 }
 

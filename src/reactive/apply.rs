@@ -31,6 +31,8 @@ pub(super) async fn apply(
     letters: bool,
 ) -> Result<Vec<(i64, Option<Ack>)>, Unfinished> {
     count_fates(shared, &fates);
+    // Verdicts and copies of what failed are there already: they count, and nothing waits.
+    let _memory = shared.memory.charge(bytes_of(entries, &fates));
     // While the membership is in doubt nothing begins; it is over (or revoked, which allows what is in flight) or confirmed.
     lease.confirmed().await;
     if letters {
@@ -69,6 +71,15 @@ fn count_fates(shared: &Shared, fates: &[Fate]) {
         };
         count(counter, 1);
     }
+}
+
+/// What fates take: the words of their verdicts and, of those that failed, the record as it is copied for its dead letter.
+fn bytes_of(entries: &[Entry], fates: &[Fate]) -> usize {
+    let bytes = entries.iter().zip(fates).map(|(entry, fate)| match fate {
+        Fate::Processed(verdict) => verdict.text_bytes(),
+        Fate::Failed { verdict, reason, .. } => 2 * (verdict.text_bytes() + reason.len()) + entry.size,
+    });
+    bytes.sum()
 }
 
 async fn write_letters(shared: &Shared, lease: &Lease, entries: &[Entry], fates: &[Fate]) -> Result<(), Unfinished> {

@@ -1,7 +1,7 @@
 //! One assigned partition: its records in order, one request at a time, until the lease ends.
 //!
 //! ```text
-//! fill -> permission (permit, gate) -> cut -> post -> settle::plan -> apply -> fill
+//! fill -> permission (permit, memory, gate) -> cut -> post -> settle::plan -> apply -> fill
 //!              ^------- back-off, halves <-------------'
 //! ```
 //!
@@ -16,7 +16,7 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use protocol::consumer::Lease;
+use protocol::{budget::Growing, consumer::Lease};
 use tokio::{
     sync::{SemaphorePermit, mpsc},
     time::Instant,
@@ -99,15 +99,16 @@ impl<S: Stream> Lane<S> {
         loop {
             self.fill().await?;
             let shared = self.shared.clone();
-            let permit = permission(&shared, &self.lease).await?;
-            let Cut { work, covered } = self.pending.cut(self.request_limits());
+            let limits = self.request_limits();
+            let granted = permission(&shared, &self.lease, self.pending.next_size(limits)).await?;
+            let Cut { work, covered } = self.pending.cut(limits);
             match work {
                 Work::Send { entries, request } => {
                     self.take(&entries).await?;
-                    self.deliver(entries, request, permit).await?;
+                    self.deliver(entries, request, granted).await?;
                 }
                 Work::Bad(bad) => {
-                    drop(permit);
+                    drop(granted);
                     let stop = self.shared.bad_records == BadRecordPolicy::Stop;
                     match bad.first() {
                         Some((first, reason)) if stop => {
@@ -118,9 +119,9 @@ impl<S: Stream> Lane<S> {
                         _ => self.settle_bad(bad).await?,
                     }
                 }
-                Work::Nothing => drop(permit),
+                Work::Nothing => drop(granted),
                 Work::Rewound { rewinds, begins } => {
-                    drop(permit);
+                    drop(granted);
                     self.rewound(rewinds, begins).await?;
                 }
             }
@@ -227,18 +228,19 @@ impl<S: Stream> Lane<S> {
     }
 
     /// Sends the records, whole or in halves, until each has its fate.
-    async fn deliver(&self, entries: Vec<Entry>, request: Request, permit: SemaphorePermit<'_>) -> Result<(), Over> {
+    async fn deliver(&self, entries: Vec<Entry>, request: Request, granted: Permission<'_>) -> Result<(), Over> {
+        let _kept = self.shared.memory.charge(entries.len() * work::ENTRY_BYTES);
         let mut pieces = VecDeque::from([Piece::of(0..entries.len(), 0, Some(request))]);
-        let mut permit = Some(permit);
+        let mut first = Some(granted);
         while let Some(mut piece) = pieces.pop_front() {
-            let shared = self.shared.clone();
-            let permit = match permit.take() {
-                Some(permit) => permit,
-                None => permission(&shared, &self.lease).await?,
-            };
             let Some(records) = entries.get(piece.range.clone()) else { return Ok(()) };
+            let shared = self.shared.clone();
+            let granted = match first.take() {
+                Some(granted) => granted,
+                None => permission(&shared, &self.lease, work::size_of(records)).await?,
+            };
             let own_connection = piece.lost;
-            let (answer, backend_answered) = self.post(&mut piece, records, permit).await?;
+            let (answer, backend_answered) = self.post(&mut piece, records, granted).await?;
             let facts = Facts {
                 records: records.len(),
                 attempts: piece.attempts,
@@ -284,11 +286,13 @@ impl<S: Stream> Lane<S> {
         &self,
         piece: &mut Piece,
         records: &[Entry],
-        permit: SemaphorePermit<'_>,
+        granted: Permission<'_>,
     ) -> Result<(Answer, bool), Over> {
         let shared = &self.shared;
         let metrics = &shared.observer.metrics;
+        let Permission { permit, mut memory } = granted;
         let request = piece.request.take().unwrap_or_else(|| work::body_of(shared.formats, &self.lease, records));
+        memory.resize(request.body.len());
         let call = Call {
             topic: self.lease.topic().to_string(),
             partition: self.lease.partition(),
@@ -296,7 +300,7 @@ impl<S: Stream> Lane<S> {
             attempt: piece.sent.saturating_add(1),
             traceparent: request.traceparent,
             own_connection: piece.lost,
-            body: request.body,
+            body: memory.keep(request.body),
         };
         count(&metrics.calls, 1);
         count(&metrics.records_sent, records.len());
@@ -458,22 +462,33 @@ impl<S: Stream> Lane<S> {
     }
 }
 
-/// A permit for one request, the gate open and the membership not in doubt; or the lease is no longer Active.
-async fn permission<'a>(shared: &'a Shared, lease: &Lease) -> Result<SemaphorePermit<'a>, Over> {
+/// What one request takes.
+struct Permission<'a> {
+    /// Its place among those in flight.
+    permit: SemaphorePermit<'a>,
+    /// For its body, until that is written to the socket.
+    memory: Growing,
+}
+
+/// A permit and memory for a request of about so many bytes, the gate open and the membership not in doubt; or the lease is no
+/// longer Active.
+async fn permission<'a>(shared: &'a Shared, lease: &Lease, bytes: usize) -> Result<Permission<'a>, Over> {
     let permitted = async {
         loop {
             lease.confirmed().await;
-            let permit = shared.permits.acquire().await;
+            let permit = shared.permits.acquire().await.map_err(|_| Over)?;
+            let mut memory = shared.memory.growing();
+            memory.grow(bytes).await;
             shared.gate.pass().await;
             if !lease.is_suspect() {
-                return permit;
+                return Ok(Permission { permit, memory });
             }
         }
     };
     tokio::select! {
         biased;
         () = lease.revoking() => Err(Over),
-        permit = permitted => permit.map_err(|_| Over),
+        permission = permitted => permission,
     }
 }
 

@@ -32,7 +32,10 @@ use lane::Lane;
 pub(crate) use observer::PartitionStatus;
 use observer::count;
 pub(crate) use observer::{Observer, PartitionState, Status};
-use protocol::consumer::{Fault, FaultKind, Lease};
+use protocol::{
+    budget::Budget,
+    consumer::{Fault, FaultKind, Lease},
+};
 use settle::Policy;
 pub(crate) use source::Membership;
 use source::{Change, Handover, Stream};
@@ -72,6 +75,8 @@ pub(crate) struct ReactiveParts<M> {
     pub(crate) settings: settings::Consumer,
     /// `health.downstreamEnabled`: fetching also waits for the health path.
     pub(crate) ask_health: bool,
+    /// What requests under way may take, and what is kept of their records beside what was fetched.
+    pub(crate) memory: Budget,
     pub(crate) observer: Arc<Observer>,
     /// Cancelled to stop: drain, commit, leave the group.
     pub(crate) stop: CancellationToken,
@@ -99,6 +104,7 @@ struct Shared {
     bad_records: BadRecordPolicy,
     ask_health: bool,
     gate: Arc<Gate>,
+    memory: Budget,
     /// One per request in flight.
     permits: Semaphore,
     /// Answers of the backend that were about records.
@@ -117,7 +123,7 @@ struct Shared {
 /// # Errors
 /// A lane panicked (the other partitions are drained first), or the group member ended by itself.
 pub(crate) async fn run<M: Membership>(parts: ReactiveParts<M>) -> Result<(), RunError> {
-    let ReactiveParts { consumer, backend, dead_letters, audit, settings, ask_health, observer, stop } = parts;
+    let ReactiveParts { consumer, backend, dead_letters, audit, settings, ask_health, memory, observer, stop } = parts;
     let dispatch = settings.dispatch;
     let gate = Arc::new(Gate::new(dispatch.retry_delay, dispatch.retry_max_delay));
     observer.watch_gate(gate.clone());
@@ -132,6 +138,7 @@ pub(crate) async fn run<M: Membership>(parts: ReactiveParts<M>) -> Result<(), Ru
         bad_records: settings.bad_record_policy,
         ask_health,
         gate,
+        memory,
         answers: AtomicU64::new(0),
         unreachable: AtomicU64::new(0),
         ready: watch::Sender::new(false),

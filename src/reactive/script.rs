@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt};
 use protocol::{
     consumer::{CommitError, CommitOffset, Fault, Lease},
@@ -396,6 +397,8 @@ impl TestBackend {
 impl BackendCall for TestBackend {
     fn post(&self, call: Call) -> BoxFuture<'_, Answer> {
         let answer = (self.answer)(&call);
+        // Remembered with bytes of its own: the memory of the request is the answer's business.
+        let call = Call { body: Bytes::copy_from_slice(&call.body), ..call };
         let mut calls = self.calls.lock().expect("no panic while it was held");
         calls.push((Instant::now(), call));
         let count = calls.len();

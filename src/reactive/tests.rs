@@ -2,6 +2,7 @@
 
 mod dispatch;
 mod leases;
+mod memory;
 mod stalls;
 
 use std::sync::atomic::Ordering;
@@ -26,6 +27,7 @@ struct Bed {
     group: Group,
     kafka: Arc<MemoryKafka>,
     observer: Arc<Observer>,
+    memory: Budget,
     stop: CancellationToken,
     flow: JoinHandle<Result<(), RunError>>,
 }
@@ -34,6 +36,7 @@ struct Setup {
     settings: settings::Consumer,
     audit: bool,
     ask_health: bool,
+    memory: Budget,
 }
 
 fn setup() -> Setup {
@@ -85,7 +88,7 @@ fn setup() -> Setup {
         bad_record_policy: BadRecordPolicy::DeadLetter,
         drain_timeout: DRAIN,
     };
-    Setup { settings, audit: false, ask_health: false }
+    Setup { settings, audit: false, ask_health: false, memory: Budget::new(1 << 20) }
 }
 
 impl Setup {
@@ -116,10 +119,11 @@ impl Setup {
             audit,
             settings: self.settings,
             ask_health: self.ask_health,
+            memory: self.memory.clone(),
             observer: observer.clone(),
             stop: stop.clone(),
         };
-        Bed { group, kafka, observer, stop, flow: tokio::spawn(run(parts)) }
+        Bed { group, kafka, observer, memory: self.memory, stop, flow: tokio::spawn(run(parts)) }
     }
 }
 

@@ -11,9 +11,15 @@ use protocol::{consumer::Lease, record::Place};
 
 use super::{
     body::{self, BadRecord, Formats},
-    source::RecordBatch,
+    source::{RawRecord, RecordBatch},
 };
 use crate::record::{CORRELATION_ID, SourceRecord, TRACEABILITY_ID, TraceIds, new_correlation_id};
+
+/// About what a record's JSON takes beside its key and value: names, headers, numbers.
+const JSON_OVERHEAD: usize = 256;
+
+/// About what is kept of a record until it is finished, beside its bytes: its [`Entry`], its verdict, its place in the prefix.
+pub(crate) const ENTRY_BYTES: usize = 384;
 
 /// How large a request may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +38,8 @@ pub(crate) struct Entry {
     pub(crate) ids: TraceIds,
     /// For a record whose headers have none: the one that the backend is told.
     pub(crate) generated_id: String,
+    /// Bytes of its JSON; of key and value for a record that has none.
+    pub(crate) size: usize,
     place: Place,
     batch: Arc<dyn RecordBatch>,
 }
@@ -82,10 +90,12 @@ pub(crate) struct Pending {
     rewinds: u32,
 }
 
+/// With the bytes of keys and values: of all records, and of the largest one.
 struct Measured {
     batch: Arc<dyn RecordBatch>,
     records: usize,
     bytes: usize,
+    largest: usize,
 }
 
 impl Pending {
@@ -94,13 +104,15 @@ impl Pending {
     }
 
     pub(crate) fn push(&mut self, batch: Arc<dyn RecordBatch>) {
-        let (mut records, mut bytes) = (0, 0);
+        let (mut records, mut bytes, mut largest) = (0, 0, 0);
         batch.visit(Place::default(), &mut |record| {
+            let size = raw_size(&record);
             records += 1;
-            bytes += record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
+            bytes += size;
+            largest = largest.max(size);
             ControlFlow::Continue(())
         });
-        self.batches.push_back(Measured { batch, records, bytes });
+        self.batches.push_back(Measured { batch, records, bytes, largest });
     }
 
     /// Drops what is of the log that was cut last; the next batch begins where it begins. What is of a later log stays.
@@ -118,6 +130,17 @@ impl Pending {
         let records: usize = self.batches.iter().map(|batch| batch.records).sum();
         let bytes: usize = self.batches.iter().map(|batch| batch.bytes).sum();
         records >= limits.records || bytes >= limits.bytes
+    }
+
+    /// About the size of the next request's body.
+    pub(crate) fn next_size(&self, limits: Limits) -> usize {
+        let (mut records, mut bytes, mut largest) = (0, 0, limits.bytes);
+        for batch in &self.batches {
+            records += batch.records;
+            bytes += batch.bytes;
+            largest = largest.max(batch.largest);
+        }
+        bytes.min(largest).saturating_add(records.min(limits.records).saturating_mul(JSON_OVERHEAD))
     }
 
     /// Whether the first record is the one at `offset` and cannot be decoded.
@@ -143,13 +166,14 @@ impl Pending {
             let begins = (batch.position(), batch.leader_epoch());
             return Cut { work: Work::Rewound { rewinds: self.rewinds, begins }, covered: None };
         }
+        let size = self.next_size(limits);
         let mut cutter = Cutter {
             limits,
             formats: self.formats,
             lease: &self.lease,
             entries: Vec::new(),
             bad: Vec::new(),
-            body: vec![b'['],
+            body: opened(size),
             bytes: 0,
             traceparent: None,
         };
@@ -196,11 +220,12 @@ impl Cutter<'_> {
             }
             let id = |name| record.header_text(name).filter(|id| !id.is_empty()).map(str::to_owned);
             let ids = TraceIds { correlation_id: id(CORRELATION_ID), traceability_id: id(TRACEABILITY_ID) };
-            let entry = Entry {
+            let mut entry = Entry {
                 offset: record.offset,
                 leader_epoch: batch.leader_epoch(),
                 generated_id: if ids.correlation_id.is_none() { new_correlation_id() } else { String::new() },
                 ids,
+                size: raw_size(&record),
                 place: record.place,
                 batch: batch.clone(),
             };
@@ -220,6 +245,7 @@ impl Cutter<'_> {
                         self.traceparent = Some(body::traceparent(&record));
                     }
                     self.bytes += bytes;
+                    entry.size = self.body.len() - before;
                     self.entries.push(entry);
                 }
                 Err(reason) => {
@@ -236,15 +262,14 @@ impl Cutter<'_> {
         stopped_at
     }
 
-    fn finish(mut self) -> Work {
+    fn finish(self) -> Work {
         if !self.bad.is_empty() {
             return Work::Bad(self.bad);
         }
         match self.traceparent {
             None => Work::Nothing,
             Some(traceparent) => {
-                self.body.push(b']');
-                let request = Request { body: self.body.into(), traceparent };
+                let request = Request { body: closed(self.body), traceparent };
                 Work::Send { entries: self.entries, request }
             }
         }
@@ -253,7 +278,7 @@ impl Cutter<'_> {
 
 /// The request for records that were cut before.
 pub(crate) fn body_of(formats: Formats, lease: &Lease, entries: &[Entry]) -> Request {
-    let mut body = vec![b'['];
+    let mut body = opened(size_of(entries));
     let mut traceparent = None;
     visit(entries, |entry, record| {
         let before = body.len();
@@ -266,8 +291,28 @@ pub(crate) fn body_of(formats: Formats, lease: &Lease, entries: &[Entry]) -> Req
             Err(_) => body.truncate(before),
         }
     });
+    Request { body: closed(body), traceparent: traceparent.unwrap_or_default() }
+}
+
+/// The bytes of the records, and of a body of them at most.
+pub(crate) fn size_of(entries: &[Entry]) -> usize {
+    entries.iter().map(|entry| entry.size + 1).sum::<usize>() + 2
+}
+
+fn opened(size: usize) -> Vec<u8> {
+    let mut body = Vec::with_capacity(size);
+    body.push(b'[');
+    body
+}
+
+fn closed(mut body: Vec<u8>) -> Bytes {
     body.push(b']');
-    Request { body: body.into(), traceparent: traceparent.unwrap_or_default() }
+    body.shrink_to_fit();
+    body.into()
+}
+
+fn raw_size(record: &RawRecord<'_>) -> usize {
+    record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len)
 }
 
 /// The records as they were read, with bytes of their own, in order.
@@ -278,7 +323,7 @@ pub(crate) fn sources_of(lease: &Lease, entries: &[Entry]) -> Vec<SourceRecord> 
 }
 
 /// Shows each entry with its record; walks each batch once, from the first entry in it. Entries are in order.
-fn visit(entries: &[Entry], mut show: impl FnMut(&Entry, super::source::RawRecord<'_>)) {
+fn visit(entries: &[Entry], mut show: impl FnMut(&Entry, RawRecord<'_>)) {
     for group in entries.chunk_by(|one, next| Arc::ptr_eq(&one.batch, &next.batch)) {
         let Some(first) = group.first() else { continue };
         let mut wanted = group.iter().peekable();

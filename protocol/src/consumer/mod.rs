@@ -112,6 +112,29 @@ impl Default for ConsumerConfig {
     }
 }
 
+/// What fetched records may take: as they came from the broker, and unpacked. Two budgets, since who holds a packed batch
+/// waits for room to unpack it.
+#[derive(Debug, Clone)]
+pub struct FetchMemory {
+    pub packed: Budget,
+    pub unpacked: Budget,
+}
+
+impl FetchMemory {
+    /// The most that one batch may become; one beyond its budget goes alone.
+    fn largest(&self) -> usize {
+        self.packed.limit().saturating_add(self.unpacked.limit())
+    }
+}
+
+/// As much as the budget in two halves.
+impl From<Budget> for FetchMemory {
+    fn from(budget: Budget) -> Self {
+        let packed = budget.limit() / 2;
+        Self { packed: Budget::new(packed), unpacked: Budget::new(budget.limit() - packed) }
+    }
+}
+
 /// What the group and the fetchers tell the owner of a [`Consumer`].
 pub enum Event {
     /// These partitions are ours now; each stream starts at its committed offset (or where the reset policy says).
@@ -260,20 +283,15 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    /// Joins the group and starts fetching what it assigns. `slot` numbers the consumers of one client; packed batches take
-    /// from `packed`, unpacked ones from `unpacked`. Tasks end with [`Consumer::close`], on drop, or with the cluster.
-    pub(crate) fn start(
-        cluster: &Cluster,
-        config: ConsumerConfig,
-        packed: Budget,
-        unpacked: Budget,
-        slot: u32,
-    ) -> Self {
+    /// Joins the group and starts fetching what it assigns. `slot` numbers the consumers of one client. Tasks end with
+    /// [`Consumer::close`], on drop, or with the cluster.
+    pub(crate) fn start(cluster: &Cluster, config: ConsumerConfig, memory: FetchMemory, slot: u32) -> Self {
         let fetching = cluster.cancel_token().child_token();
         let (commands, orders) = mpsc::unbounded_channel();
         let (fault_sender, faults) = mpsc::unbounded_channel();
         let wake = Arc::new(Notify::new());
         cluster.watch_topics(&config.topics, false);
+        let packed = memory.packed.clone();
         let fetcher =
             Fetcher::new(cluster.clone(), config.clone(), packed, slot, orders, wake.clone(), fault_sender.clone());
         // However the fetcher ends, by a panic too: a member that fetches nothing would keep its partitions for nothing.
@@ -284,7 +302,7 @@ impl Consumer {
             fetcher.run(cancelled).await;
         });
         let (group, events) = group::spawn(cluster.clone(), &config, slot, cluster.cancel_token().child_token());
-        Self { group, events, faults, back: Back { commands, wake, faults: fault_sender, unpacked }, fetching }
+        Self { group, events, faults, back: Back { commands, wake, faults: fault_sender, memory }, fetching }
     }
 
     /// The next event; None once the group was left after [`Consumer::close`], or when one of the consumer's tasks died: then
@@ -386,7 +404,7 @@ mod tests {
         let tracker = TaskTracker::new();
         let cluster = Cluster::start(config, Arc::new(Nowhere), tracker, CancellationToken::new());
         let group = ConsumerConfig { group_id: "g".to_owned(), ..ConsumerConfig::default() };
-        let mut consumer = Consumer::start(&cluster, group, Budget::new(1), Budget::new(1), 0);
+        let mut consumer = Consumer::start(&cluster, group, Budget::new(2).into(), 0);
         let waited = tokio::time::timeout(Duration::from_secs(5), consumer.next()).await;
         assert!(waited.is_err(), "it lives");
         // The fetcher ends when nobody can tell it anything any more, which is as near to a panic as it comes here.

@@ -7,11 +7,14 @@ use std::sync::{
 
 use tokio::sync::{Notify, mpsc};
 
-use super::{Fault, FaultKind, FetchedRecords, Lease, fetcher::Command, position::Position};
+use super::{Fault, FaultKind, FetchMemory, FetchedRecords, Lease, fetcher::Command, position::Position};
 use crate::{
-    budget::{Budget, Reservation},
+    budget::Reservation,
     record::{BatchError, Compression, RawBatch, Records},
 };
+
+/// What is kept of each batch beside its bytes, roughly: what counts where batches hold one small record each.
+pub(super) const BATCH_OVERHEAD: usize = 256;
 
 /// A batch that was fetched and not yet unpacked.
 pub(super) struct Chunk {
@@ -45,8 +48,7 @@ pub(super) struct Back {
     pub(super) commands: mpsc::UnboundedSender<Command>,
     pub(super) wake: Arc<Notify>,
     pub(super) faults: mpsc::UnboundedSender<Fault>,
-    /// What unpacked batches may take, apart from packed ones: who holds a packed one can always be served.
-    pub(super) unpacked: Budget,
+    pub(super) memory: FetchMemory,
 }
 
 impl Chunk {
@@ -113,6 +115,9 @@ impl PartitionStream {
             self.held.take_if(|chunk| chunk.seek != seek || standing && chunk.rewinds == rewinds);
             let Some(chunk) = &self.held else { continue };
             let room = self.room_for(chunk).await;
+            if !self.lease.is_active() {
+                return None;
+            }
             let Some(chunk) = self.held.take() else { continue };
             (self.standing, self.rewinds) = (false, chunk.rewinds);
             match self.unpack(chunk, room) {
@@ -158,11 +163,12 @@ impl PartitionStream {
         match batch.header.compression() {
             Ok(Compression::None) | Err(_) => None,
             Ok(_) => {
-                let guess = batch.bytes.len().saturating_mul(4).min(self.back.unpacked.limit());
+                let unpacked = &self.back.memory.unpacked;
+                let guess = batch.bytes.len().saturating_mul(4).min(unpacked.limit());
                 tokio::select! {
                     biased;
                     () = self.lease.revoking() => None,
-                    room = self.back.unpacked.reserve(guess) => Some(room),
+                    room = unpacked.reserve(guess) => Some(room),
                 }
             }
         }
@@ -174,18 +180,10 @@ impl PartitionStream {
             None => None,
             Some(batch) => {
                 let offset = chunk.position.max(batch.header.base_offset);
-                let limit = self.back.unpacked.limit();
+                let limit = self.back.memory.largest();
                 let records = batch.records(limit).and_then(check_all).map_err(|error| (offset, fault(error)))?;
                 if let Some(mut room) = room {
-                    let size = records.len_bytes();
-                    if size > room.bytes() {
-                        // Two reservations in one place would be two types; the larger one replaces the guess.
-                        let exact = self.back.unpacked.charge(size);
-                        room.shrink(0);
-                        room = exact;
-                    } else {
-                        room.shrink(size);
-                    }
+                    room.resize(records.len_bytes() + BATCH_OVERHEAD);
                     memory = Some(Arc::new(room));
                 }
                 Some(records)

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::{
     FaultKind,
     position::Position,
-    stream::{Chunk, Feed},
+    stream::{BATCH_OVERHEAD, Chunk, Feed},
 };
 use crate::{
     budget::Reservation,
@@ -53,7 +53,7 @@ impl Walk {
             let (offset, next_offset) = (self.position.offset, batch.header.next_offset());
             let epoch = batch.header.partition_leader_epoch;
             self.position = Position { offset: next_offset, epoch };
-            let bytes = if visible { batch.bytes.len() } else { 0 };
+            let bytes = if visible { batch.bytes.len() } else { 0 } + BATCH_OVERHEAD;
             feed.buffered.fetch_add(bytes, Ordering::AcqRel);
             let chunk = Chunk {
                 batch: visible.then_some(batch),

@@ -15,11 +15,12 @@ use crate::{
         fetch::FetchAnswer,
         position::{self, FetchError, Phase, Position},
         session::Key,
+        stream::BATCH_OVERHEAD,
         walk::Walk,
     },
     error_code::ErrorCode,
     message::{DivergingEpoch, FetchedPartition},
-    record::AbortedTransactions,
+    record::{AbortedTransactions, Batches},
 };
 
 impl Fetcher {
@@ -163,7 +164,8 @@ impl Fetcher {
         } else {
             (fetched.records.clone(), memory.take(whole))
         };
-        let share = if share.bytes() < size { self.budget.charge(size) } else { share };
+        let mut share = if share.bytes() < size { self.budget.charge(size) } else { share };
+        share.absorb(self.budget.charge(Batches::new(records.clone()).count() * BATCH_OVERHEAD));
         let mut walk = Walk {
             aborted: AbortedTransactions::new(
                 fetched.aborted_transactions.iter().map(|aborted| (aborted.producer_id, aborted.first_offset)),
