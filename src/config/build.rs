@@ -186,7 +186,9 @@ fn trust(values: &mut Values, parts: &Parts, consumer: &Consumer, health: &Healt
              client.loadDefaultTrustStore: true, or give an http:// address"
         )
     };
-    if parts.reactive && https(&consumer.backend.host) {
+    if values.has_fault(File::Consumer, "backendApiHost") {
+        // The default stands in its place, and nobody asked for that.
+    } else if parts.reactive && https(&consumer.backend.host) {
         let text = text(&consumer.backend.host);
         values.fault(File::Consumer, "backendApiHost", text);
     } else if health.downstream_enabled && https(&health.downstream_host) {

@@ -81,6 +81,12 @@ impl Values {
         self.faults.push(Fault::new(&origin, format!("{}.{name}", file.name()), text));
     }
 
+    /// Whether something is wrong with the property already.
+    pub(super) fn has_fault(&self, file: File, name: &str) -> bool {
+        let key = format!("{}.{name}", file.name());
+        self.faults.iter().any(|fault| fault.key.as_deref() == Some(key.as_str()))
+    }
+
     /// Says what an unset property has become.
     pub(super) fn derive(&mut self, file: File, name: &'static str, value: impl ToString) {
         self.derived.insert((file, name), value.to_string());

@@ -108,7 +108,7 @@ fn a_stranger_is_told_how_to_begin_and_every_mistake_ends_with_a_sentence() -> R
         (&["demo", "--log", "loud"], "[possible values: off, error, warn, info, debug, trace]"),
         (
             &["dev", "--backend", "nonsense", "--kafka-port", "0"],
-            "must be scheme, host and port, like http://localhost:3000",
+            "the configuration has a fault:\n  --set: kafka-consumer.backendApiHost: must be scheme, host and port",
         ),
         (&["--config-dir", "Cargo.toml"], "the configuration has a fault:\n  Cargo.toml: this configuration directory"),
         (&["--config-dir", "/nowhere"], "/nowhere: this configuration directory cannot be read"),
