@@ -1,6 +1,8 @@
 //! The machine without sockets and clock: what comes in, what is to be done.
 
+mod happening;
 mod life;
+mod log;
 mod random;
 mod rows;
 

@@ -2,18 +2,13 @@
 
 use std::collections::VecDeque;
 
-use kafka_protocol::messages::produce_response::BatchIndexAndErrorMessage;
 use proptest::prelude::*;
 
-use super::*;
-use crate::record::RawBatch;
-
-const PARTITIONS: usize = 2;
-const NODES: std::ops::RangeInclusive<NodeId> = 1..=3;
-/// Batches by which a broker knows a repetition.
-const KEPT: usize = 5;
-/// A batch of more records is too large.
-const LARGE: i32 = 4;
+use super::{
+    happening::{Happening, How, NODES, PARTITIONS, happening},
+    log::{Id, Log, ids},
+    *,
+};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
@@ -36,147 +31,6 @@ impl Mode {
         };
         ProducerConfig { acks, max_in_flight, ..without_idempotence() }
     }
-}
-
-/// What may happen next.
-#[derive(Debug, Clone)]
-enum Happening {
-    Seal {
-        partition: usize,
-        records: usize,
-    },
-    /// A broker takes its oldest request, and does this with the batches in it.
-    Process {
-        node: NodeId,
-        how: How,
-    },
-    /// Its oldest answers come.
-    Deliver {
-        node: NodeId,
-        count: usize,
-    },
-    /// The connection is lost: so many requests arrived nevertheless; the others did not even leave, or may have.
-    Lose {
-        node: NodeId,
-        arrived: usize,
-        left: bool,
-    },
-    Move {
-        partition: usize,
-        leader: Option<NodeId>,
-    },
-    /// The picture of the cluster becomes the present one.
-    Learn,
-    Identify(bool),
-    Pass(u64),
-}
-
-#[derive(Debug, Clone, Copy)]
-enum How {
-    Honestly,
-    Refuse(ErrorCode),
-    /// Written, and answered by an error that leaves it open.
-    WriteAndDoubt(ErrorCode),
-    LeaveOut,
-}
-
-fn happening() -> impl Strategy<Value = Happening> {
-    let refusal = proptest::sample::select(&[
-        ErrorCode::NOT_ENOUGH_REPLICAS,
-        ErrorCode::CORRUPT_MESSAGE,
-        ErrorCode::LEADER_NOT_AVAILABLE,
-        ErrorCode::KAFKA_STORAGE_ERROR,
-        ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
-        ErrorCode::TOPIC_AUTHORIZATION_FAILED,
-    ]);
-    let doubt = proptest::sample::select(&[ErrorCode::REQUEST_TIMED_OUT, ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND]);
-    let how = prop_oneof![
-        8 => Just(How::Honestly),
-        2 => refusal.prop_map(How::Refuse),
-        1 => doubt.prop_map(How::WriteAndDoubt),
-        1 => Just(How::LeaveOut),
-    ];
-    prop_oneof![
-        20 => (0..PARTITIONS, 1..7usize).prop_map(|(partition, records)| Happening::Seal { partition, records }),
-        20 => (NODES, how).prop_map(|(node, how)| Happening::Process { node, how }),
-        15 => (NODES, 1..4usize).prop_map(|(node, count)| Happening::Deliver { node, count }),
-        4 => (NODES, 0..4usize, any::<bool>()).prop_map(|(node, arrived, left)| Happening::Lose { node, arrived, left }),
-        2 => (0..PARTITIONS, proptest::option::weighted(0.8, NODES))
-            .prop_map(|(partition, leader)| Happening::Move { partition, leader }),
-        3 => Just(Happening::Learn),
-        4 => any::<bool>().prop_map(Happening::Identify),
-        10 => prop_oneof![8 => 0..300u64, 3 => 300..5000u64, 1 => 5000..130_000u64].prop_map(Happening::Pass),
-    ]
-}
-
-/// A record, by the number of its batch and its index.
-type Id = (u64, usize);
-
-/// One partition as its replicas have it.
-#[derive(Default)]
-struct Log {
-    records: Vec<Id>,
-    /// By producer: its epoch, and the first sequence, record count and offset of its last batches.
-    producers: BTreeMap<i64, (i16, VecDeque<(i32, i32, i64)>)>,
-}
-
-impl Log {
-    fn take(&mut self, bytes: &Bytes) -> PartitionProduceResponse {
-        let header = BatchHeader::parse(bytes).expect("whole");
-        let records = ids(bytes);
-        let culprits = records.iter().enumerate().filter(|(_, id)| is_culprit(**id));
-        let named: Vec<_> =
-            culprits.map(|(place, _)| BatchIndexAndErrorMessage::default().with_batch_index(place as i32)).collect();
-        if header.record_count > LARGE {
-            return code(ErrorCode::MESSAGE_TOO_LARGE);
-        }
-        if !named.is_empty() {
-            return code(ErrorCode::INVALID_RECORD).with_record_errors(named);
-        }
-        let offset = self.records.len() as i64;
-        if header.has_producer_id() {
-            let (epoch, first, count) = (header.producer_epoch, header.base_sequence, header.record_count);
-            if let Some((known, batches)) = self.producers.get(&header.producer_id) {
-                if epoch < *known {
-                    return code(ErrorCode::INVALID_PRODUCER_EPOCH);
-                }
-                if epoch == *known
-                    && let Some(same) = batches.iter().find(|batch| (batch.0, batch.1) == (first, count))
-                {
-                    return written(same.2);
-                }
-                let last = batches.back().filter(|_| epoch == *known);
-                if first != last.map_or(0, |last| last.0 + last.1) {
-                    return code(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
-                }
-            }
-            let producer = self.producers.entry(header.producer_id).or_default();
-            if producer.0 != epoch {
-                *producer = (epoch, VecDeque::new());
-            }
-            producer.1.push_back((first, count, offset));
-            if producer.1.len() > KEPT {
-                producer.1.pop_front();
-            }
-        }
-        self.records.extend(records);
-        written(offset)
-    }
-}
-
-fn is_culprit((number, index): Id) -> bool {
-    number % 9 == 4 && index == 1
-}
-
-fn ids(bytes: &Bytes) -> Vec<Id> {
-    let batch = RawBatch::try_from(bytes.clone()).expect("whole");
-    assert_eq!(batch.verify_crc(), Ok(()));
-    let id = |value: &[u8]| {
-        let (number, index) = std::str::from_utf8(value).ok()?.split_once('.')?;
-        Some((number.parse().ok()?, index.parse().ok()?))
-    };
-    let records = batch.records(1 << 20).expect("readable");
-    records.iter().map(|record| record.expect("whole").value.and_then(id).expect("two numbers")).collect()
 }
 
 /// A record that was given to the sequencer.
