@@ -20,6 +20,8 @@ use crate::{
 };
 
 pub(super) const PARTITIONS: i32 = 6;
+/// Records to each partition that show that it works.
+pub(super) const SOME: usize = 20;
 const NODES: usize = 3;
 /// For nodes to start, elect and catch up on a machine that is busy with other things.
 const PATIENCE: Duration = Duration::from_secs(120);

@@ -179,11 +179,7 @@ pub(super) struct Written {
 
 impl Written {
     pub(super) fn failures(&self) -> impl Iterator<Item = &ProduceError> {
-        let failed = |fate| match fate {
-            &Fate::Failed(ref error) => Some(error),
-            _ => None,
-        };
-        self.fates.values().flatten().filter_map(failed)
+        self.fates.values().flatten().filter_map(|fate| if let Fate::Failed(error) = fate { Some(error) } else { None })
     }
 
     pub(super) fn all_succeeded(&self) -> Result<()> {
