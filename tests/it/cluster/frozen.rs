@@ -7,13 +7,11 @@ use protocol::producer::ProducerConfig;
 
 use super::{
     readers::{Readers, undisturbed},
-    scene::Scene,
+    scene::{SOME, Scene},
     writer::Writer,
 };
 use crate::support::kafka::Signal;
 
-/// Records to each partition that show that it works.
-const SOME: usize = 20;
 /// The time that a hanging leader costs. Of metadata and coordinators the default counts, 30 s.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 

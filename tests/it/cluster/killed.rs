@@ -5,13 +5,10 @@ use protocol::producer::ProducerConfig;
 
 use super::{
     readers::{Readers, undisturbed},
-    scene::Scene,
+    scene::{SOME, Scene},
     writer::Writer,
 };
 use crate::support::kafka::Signal;
-
-/// Records to each partition that show that it works.
-const SOME: usize = 20;
 
 pub(super) async fn leaders_that_are_killed_in_turn_cost_no_acknowledged_record_and_write_none_twice(
     scene: &Scene,

@@ -5,12 +5,9 @@ use protocol::producer::ProducerConfig;
 
 use super::{
     readers::{Readers, undisturbed},
-    scene::{PARTITIONS, Scene},
+    scene::{PARTITIONS, SOME, Scene},
     writer::Writer,
 };
-
-/// Records to each partition between two moves.
-const SOME: usize = 20;
 
 pub(super) async fn leaders_that_are_moved_are_followed_without_an_error_and_nothing_comes_twice(
     scene: &Scene,

@@ -5,11 +5,13 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use protocol::{outcome::Outcome, producer::ProducerConfig};
 
-use super::{readers::Readers, scene::Scene, writer::Writer};
+use super::{
+    readers::Readers,
+    scene::{SOME, Scene},
+    writer::Writer,
+};
 use crate::support::kafka::Signal::{self, Kill, Terminate};
 
-/// Records to each partition that show that it works.
-const SOME: usize = 20;
 /// Short, so that records are given up while all brokers are away.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(4);
 /// Nodes without a quorum do not end in order, so at most one does.

@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::scene::{PARTITIONS, Scene};
+use super::scene::{PARTITIONS, SOME, Scene};
 use crate::{
     sidecar::{produce::http, scene::Reactive},
     support::{
@@ -24,8 +24,6 @@ use crate::{
     },
 };
 
-/// Records to each partition that show that it works.
-const SOME: usize = 20;
 /// Between two requests, and two looks at the health.
 const PACE: Duration = Duration::from_millis(20);
 

@@ -20,6 +20,8 @@ use crate::{
 };
 
 pub(super) const PARTITIONS: i32 = 6;
+/// Records to each partition that show that it works.
+pub(super) const SOME: usize = 20;
 const NODES: usize = 3;
 /// For nodes to start, elect and catch up on a machine that is busy with other things.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -134,8 +136,15 @@ impl Scene {
 
     /// Makes the first replica of each partition its leader: each node leads two of the six.
     pub(super) async fn spread_leaders(&self) -> Result<()> {
-        self.whole().await?;
-        blocking(|| self.witness.elect(&self.topic, PARTITIONS))
+        let until = Instant::now() + PATIENCE;
+        loop {
+            self.whole().await?;
+            // A node that is busy may be taken for dead between the look and the election.
+            match blocking(|| self.witness.elect(&self.topic, PARTITIONS)) {
+                Ok(()) => return Ok(()),
+                Err(error) => ensure!(Instant::now() < until, "{error:#}"),
+            }
+        }
     }
 
     /// The index of the node that coordinates a group.
