@@ -220,7 +220,7 @@ mod tests {
             client_id: "my id".to_owned(),
             client_secret: Secret::new("s:e%t"),
             scope: Some("a b/c".to_owned()),
-            tls: ClientTls::default(),
+            tls: Box::default(),
         };
         provider(&OAuth { source, extensions: vec![("pool".to_owned(), "7".to_owned())] }).expect("a provider")
     }

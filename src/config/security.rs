@@ -154,7 +154,7 @@ fn sasl(values: &mut Values, file: File, tls: Option<&ClientTls>) -> Option<Sasl
         "PLAIN" => None,
         "SCRAM-SHA-256" => Some(ScramHash::Sha256),
         "SCRAM-SHA-512" => Some(ScramHash::Sha512),
-        _ => return oauth(values, file, credentials.jaas, tls).map(Sasl::OAuthBearer),
+        _ => return oauth(values, file, credentials.jaas, tls).map(Box::new).map(Sasl::OAuthBearer),
     };
     let Credentials { username, password, .. } = credentials;
     let (Some(username), Some(password)) = (username, password) else {
@@ -313,5 +313,6 @@ fn oauth(values: &mut Values, file: File, jaas: Option<Jaas>, tls: Option<&Clien
         Some(tls) => tls.clone(),
         None => client_tls(values, file),
     };
+    let tls = Box::new(tls);
     Some(OAuth { source: TokenSource::Endpoint { url, client_id, client_secret, scope, tls }, extensions })
 }

@@ -110,7 +110,7 @@ pub(crate) enum Place {
 pub(crate) enum Sasl {
     Plain { username: String, password: Secret },
     Scram { hash: ScramHash, username: String, password: Secret },
-    OAuthBearer(OAuth),
+    OAuthBearer(Box<OAuth>),
 }
 
 /// Where tokens come from.
@@ -126,7 +126,7 @@ pub(crate) enum TokenSource {
     /// A file that holds a token; read for each connection.
     File(PathBuf),
     /// OAuth 2.0, client credentials.
-    Endpoint { url: String, client_id: String, client_secret: Secret, scope: Option<String>, tls: ClientTls },
+    Endpoint { url: String, client_id: String, client_secret: Secret, scope: Option<String>, tls: Box<ClientTls> },
 }
 
 /// The six formats; schema formats are parsed and refused until a registry client exists.

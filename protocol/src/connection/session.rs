@@ -52,7 +52,7 @@ impl Session {
         now: Instant,
         timeout: Duration,
     ) -> Result<bool, AuthenticationError> {
-        if !self.wakes_at().is_some_and(|at| at <= now) {
+        if self.wakes_at().is_none_or(|at| at > now) {
             return Ok(false);
         }
         match mechanism.token() {

@@ -78,7 +78,7 @@ fn mechanisms_and_where_their_credentials_stand() {
 fn oauth_has_a_file_or_an_endpoint() {
     let text = "kafka-consumer.security.protocol: SASL_PLAINTEXT\nkafka-consumer.sasl.mechanism: OAUTHBEARER\n";
     let of = |rest: &str| match settings(&format!("{text}{rest}")).consumer.connection.security.sasl {
-        Some(Sasl::OAuthBearer(oauth)) => oauth,
+        Some(Sasl::OAuthBearer(oauth)) => *oauth,
         other => panic!("{other:?}"),
     };
     let file = of("kafka-consumer.sasl.oauthbearer.token.endpoint.url: file:///run/token");
