@@ -31,7 +31,7 @@ pub enum RequestErrorKind {
     #[error("{api} got no answer from {address} within {timeout:?}")]
     Timeout { api: &'static str, address: Arc<str>, timeout: Duration },
     /// An answer larger than allowed was announced.
-    #[error("{address} announced an answer of {size} bytes, more than the {limit} allowed; {}", guess(*size))]
+    #[error("{address} announced an answer of {size} bytes, more than the {limit} allowed; is it a Kafka broker?")]
     FrameTooLarge { address: Arc<str>, size: usize, limit: usize },
     /// The answer is no valid message.
     #[error("the answer of {address} is not valid")]
@@ -52,16 +52,6 @@ pub enum RequestErrorKind {
     /// The client is shutting down.
     #[error("the client is closed")]
     Shutdown,
-}
-
-/// What speaks, by the first four bytes that it says.
-fn guess(length: usize) -> &'static str {
-    match (length as u32).to_be_bytes() {
-        [b'H', b'T', b'T', b'P'] => "it speaks HTTP: is this the port of a Kafka listener?",
-        // An alert.
-        [0x15, 0x03, ..] => "it speaks TLS: security.protocol is to be SSL or SASL_SSL for it",
-        _ => "is it a Kafka broker?",
-    }
 }
 
 impl RequestError {

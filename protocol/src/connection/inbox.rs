@@ -36,6 +36,16 @@ impl Inbox {
         Self { buffer: BytesMut::new(), limit }
     }
 
+    /// What speaks there, if by its first bytes it is something else that is known.
+    pub(super) fn stranger(&self) -> Option<&'static str> {
+        match self.buffer.first_chunk::<4>()? {
+            b"HTTP" => Some("it speaks HTTP: is this the port of a Kafka listener?"),
+            // An alert.
+            [0x15, 0x03, ..] => Some("it speaks TLS: security.protocol is to be SSL or SASL_SSL for it"),
+            _ => None,
+        }
+    }
+
     /// `awaited`: the correlation id of the next answer, if there is to be one.
     pub(super) fn next(&mut self, awaited: Option<i32>) -> Next {
         let Some((head, rest)) = self.buffer.split_first_chunk::<4>() else {

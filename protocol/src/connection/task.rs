@@ -230,21 +230,22 @@ impl Task {
         inbox: &mut Inbox,
     ) -> Result<Bytes, RequestErrorKind> {
         let api = message::api_name(api_key);
-        loop {
+        let fault = loop {
             match inbox.next(Some(correlation_id)) {
                 Next::Frame(frame) => return Ok(frame),
                 Next::Foreign(answered) => {
-                    return Err(self.not_kafka(foreign(api_key, version, correlation_id, answered)));
+                    break self.not_kafka(foreign(api_key, version, correlation_id, answered));
                 }
-                Next::Refused(announced) => return Err(refused(&self.state, announced, &self.config)),
+                Next::Refused(announced) => break refused(&self.state, announced, &self.config),
                 Next::More => match stream.read_buf(&mut inbox.buffer).await {
-                    Ok(0) => return Err(self.unreachable(format!("it closed the connection during {api}; {ASK}"))),
+                    Ok(0) => break self.unreachable(format!("it closed the connection during {api}; {ASK}")),
                     Ok(count) => self.state.counted.broker.received(count),
                     // With TLS 1.3 a broker refuses our certificate only now.
-                    Err(error) => return Err(self.unreachable(format!("{api}: {}", explain_later(error)))),
+                    Err(error) => break self.unreachable(format!("{api}: {}", explain_later(error))),
                 },
             }
-        }
+        };
+        Err(inbox.stranger().map_or(fault, |speaks| self.unreachable(speaks.to_owned())))
     }
 
     fn not_kafka(&self, error: DecodeError) -> RequestErrorKind {

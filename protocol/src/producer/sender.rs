@@ -48,7 +48,7 @@ impl Sender {
             let now = Instant::now();
             let (sealed, lingers) = self.shared.drain(now, |topic, partition| self.sequencer.is_busy(topic, partition));
             let sealed = (!sealed.is_empty()).then_some(Event::Sealed(sealed));
-            let something_new = sealed.is_some();
+            let made_room = answered.is_some() || sealed.is_some();
             let events = [answered.take(), sealed, ending.then_some(Event::Close)];
             let metadata = changes.borrow_and_update().clone();
             for action in self.sequencer.step(events.into_iter().flatten(), &metadata, now) {
@@ -57,8 +57,8 @@ impl Sender {
             if ending {
                 return;
             }
-            if something_new {
-                // What was sent made room for what was held back.
+            if made_room {
+                // What was answered or sent made room for what was held back.
                 continue;
             }
             let wake = lingers.into_iter().fold(self.sequencer.wake(), Instant::min);

@@ -581,7 +581,7 @@ async fn a_batch_beyond_the_budget_is_named_and_its_neighbour_goes_on() -> Resul
     let fault = fault?;
     assert!(waited.is_err(), "it stands");
     assert_eq!((fault.partition, fault.offset), (Some(0), Some(0)));
-    assert!(matches!(fault.kind, FaultKind::BeyondBudget { limit, .. } if limit == 1 << 20), "{fault:?}");
+    assert!(matches!(fault.kind, FaultKind::BeyondBudget { limit, .. } if limit == 2 << 20), "{fault:?}");
     send_values(&producer, TOPIC, Some(1), 0..50).await?;
     assert_eq!(read(good, 50).await?, numbers(0, 0..50));
     bad.seek(1);
