@@ -8,6 +8,7 @@ mod authentication;
 mod connector;
 mod counters;
 mod error;
+mod frame;
 mod inbox;
 mod sasl;
 mod session;
@@ -26,8 +27,8 @@ pub use connector::{BoxFuture, Connector, Stream, TcpConnector};
 use counters::BrokerCounters;
 pub use counters::{Counters, Requests, Sockets};
 pub use error::{RequestError, RequestErrorKind};
+pub(crate) use frame::frame;
 pub use sasl::{Mechanism, Password, SaslError, ScramHash, Token, TokenProvider};
-pub(crate) use task::frame;
 pub use tls::{TlsConfig, TlsConnector};
 use tokio::{
     sync::{mpsc, oneshot},

@@ -20,13 +20,14 @@ use super::{
     Answer, ApiVersions, Command, ConnectionConfig, Connector, Frame, Reply, RequestError, RequestErrorKind, State,
     Stream,
     authentication::{AuthenticationError, Dialog, Progress},
+    frame::{foreign, set_correlation_id, strip_header},
     inbox::{Inbox, Next},
     sasl::Token,
     session::Session,
     tls::explain_later,
     versions::{self, Negotiation},
 };
-use crate::message::{self, DecodeError, Direction, EncodeError, Reason};
+use crate::message::{self, DecodeError};
 
 /// No further request is taken while so many bytes wait to be written.
 const OUTBOX_BYTES: usize = 256 * 1024;
@@ -556,51 +557,10 @@ fn authentication(state: &State, error: AuthenticationError) -> RequestErrorKind
     }
 }
 
-/// It stands behind API key and version in every request header.
-fn set_correlation_id(request: &mut BytesMut, correlation_id: i32) {
-    if let Some(place) = request.get_mut(4..8) {
-        place.copy_from_slice(&correlation_id.to_be_bytes());
-    }
-}
-
 fn refused(state: &State, announced: i32, config: &ConnectionConfig) -> RequestErrorKind {
     RequestErrorKind::FrameTooLarge {
         address: state.address.clone(),
         size: announced as u32 as usize,
         limit: config.max_response_bytes,
     }
-}
-
-/// The body behind a response header; whose answer it is was looked at before.
-fn strip_header(mut frame: Bytes, api_key: i16, version: i16) -> Result<Bytes, DecodeError> {
-    message::decode_response_header(api_key, version, &mut frame)?;
-    Ok(frame)
-}
-
-fn foreign(api_key: i16, version: i16, correlation_id: i32, answered: i32) -> DecodeError {
-    DecodeError {
-        api: message::api_name(api_key),
-        version,
-        direction: Direction::Response,
-        field: "correlation_id".to_owned(),
-        reason: Reason::Correlation { expected: correlation_id, answered },
-    }
-}
-
-/// The bytes of a request in the highest common version, which `encode` writes. `topic_ids`: the ids of all its topics are
-/// known.
-pub(crate) fn frame(
-    versions: &ApiVersions,
-    api_key: i16,
-    address: &Arc<str>,
-    expects_answer: bool,
-    topic_ids: bool,
-    encode: impl FnOnce(i16) -> Result<BytesMut, EncodeError>,
-) -> Result<Frame, RequestErrorKind> {
-    let api = message::api_name(api_key);
-    let version = versions
-        .pick(api_key, topic_ids)
-        .ok_or_else(|| RequestErrorKind::UnsupportedVersion { api, address: address.clone() })?;
-    let bytes = encode(version).map_err(|error| RequestErrorKind::Encode { api, cause: error.reason.into() })?;
-    Ok(Frame { api_key, version, bytes, expects_answer })
 }

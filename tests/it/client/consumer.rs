@@ -24,7 +24,7 @@ use crate::support::{
 };
 
 /// A producer of which every record is a batch of its own.
-fn single(scene: &Scene) -> Result<Producer> {
+pub(super) fn single(scene: &Scene) -> Result<Producer> {
     producer(&scene.client, ProducerConfig { batch_size: 1, ..ProducerConfig::default() })
 }
 
@@ -38,19 +38,19 @@ async fn open(partitions: i32) -> Result<(Scene, Producer, Consumer, Vec<Partiti
 }
 
 /// Offset and value of so many records of one partition.
-async fn read(stream: &mut PartitionStream, count: usize) -> Result<Vec<(i64, String)>> {
+pub(super) async fn read(stream: &mut PartitionStream, count: usize) -> Result<Vec<(i64, String)>> {
     let rows = rows(std::slice::from_mut(stream), count).await?;
     let text = |value: Option<Vec<u8>>| anyhow::Ok(String::from_utf8(value.context("a value")?)?);
     rows.into_iter().map(|row| Ok((row.offset, text(row.value)?))).collect()
 }
 
 /// Numbers that were sent one after the other, the first of them at this offset.
-fn numbers(first_offset: i64, values: std::ops::Range<usize>) -> Vec<(i64, String)> {
+pub(super) fn numbers(first_offset: i64, values: std::ops::Range<usize>) -> Vec<(i64, String)> {
     (first_offset..).zip(values).map(|(offset, value)| (offset, value.to_string())).collect()
 }
 
 /// The next event, which is to be a fault of a partition of [`TOPIC`].
-async fn fault(consumer: &mut Consumer) -> Result<Fault> {
+pub(super) async fn fault(consumer: &mut Consumer) -> Result<Fault> {
     match next(consumer).await? {
         Event::Fault(fault) => {
             assert_eq!(fault.topic.as_deref(), Some(TOPIC));
@@ -61,7 +61,7 @@ async fn fault(consumer: &mut Consumer) -> Result<Fault> {
 }
 
 /// Leaves the group; nothing was reported that nobody has read.
-async fn leave_in_peace(mut consumer: Consumer) -> Result<()> {
+pub(super) async fn leave_in_peace(mut consumer: Consumer) -> Result<()> {
     if let Some(Some(Event::Fault(fault))) = consumer.next().now_or_never() {
         bail!("{fault:?}");
     }
@@ -69,7 +69,7 @@ async fn leave_in_peace(mut consumer: Consumer) -> Result<()> {
 }
 
 /// A batch of these values.
-fn batch(compression: Compression, values: &[&[u8]]) -> Result<RawBatch> {
+pub(super) fn batch(compression: Compression, values: &[&[u8]]) -> Result<RawBatch> {
     let mut builder = BatchBuilder::new(compression, None, 0);
     for value in values {
         builder.append(1, None, Some(value), &[])?;
@@ -77,7 +77,7 @@ fn batch(compression: Compression, values: &[&[u8]]) -> Result<RawBatch> {
     Ok(RawBatch::try_from(builder.seal()?.bytes())?)
 }
 
-fn put(fake: &FakeCluster, partition: i32, batch: &RawBatch) -> Result<i64> {
+pub(super) fn put(fake: &FakeCluster, partition: i32, batch: &RawBatch) -> Result<i64> {
     fake.produce_raw(TOPIC, partition, batch.bytes.clone()).map_err(|code| anyhow!("the fake refused: {code}"))
 }
 
@@ -548,66 +548,6 @@ async fn of_transactions_only_what_was_committed_is_read() -> Result<()> {
     assert_eq!(read(stream, 2).await?, [expected(2, "committed"), expected(3, "plain")]);
     end(1, ControlType::Commit)?; // 8
     assert_eq!(read(stream, 1).await?, [expected(7, "after")]);
-    leave_in_peace(consumer).await
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_batch_beyond_the_fetch_limits_is_delivered_all_the_same() -> Result<()> {
-    let scene = Scene::new(1, 1).await?;
-    let large = vec![b'x'; 300_000];
-    for value in [&b"before"[..], &large, b"after"] {
-        put(&scene.fake, 0, &batch(Compression::None, &[value])?)?;
-    }
-    let small = ConsumerConfig { max_partition_fetch_bytes: 1000, fetch_max_bytes: 1000, ..group_of("g", TOPIC) };
-    let mut consumer = member_with(&scene.client, small);
-    let mut streams = assigned(&mut consumer, 1).await?;
-    let lengths: Vec<usize> = read(&mut streams[0], 3).await?.iter().map(|(_, value)| value.len()).collect();
-    assert_eq!(lengths, [6, 300_000, 5]);
-    leave_in_peace(consumer).await
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_batch_beyond_the_budget_is_named_and_its_neighbour_goes_on() -> Result<()> {
-    // Small as it comes, and too large once it is unpacked.
-    let scene = Scene::new(1, 2).await?;
-    let producer = single(&scene)?;
-    put(&scene.fake, 0, &batch(Compression::Zstd, &[&vec![0; 4 << 20]])?)?;
-    put(&scene.fake, 0, &batch(Compression::None, &[b"1"])?)?;
-    let mut consumer = scene.client.consumer(group_of("g", TOPIC), Budget::new(2 << 20));
-    let mut streams = assigned(&mut consumer, 2).await?;
-    streams.sort_by_key(|stream| stream.lease().partition());
-    let [bad, good] = &mut streams[..] else { bail!("two streams") };
-    let (fault, waited) = tokio::join!(fault(&mut consumer), tokio::time::timeout(PATIENCE / 2, bad.next()));
-    let fault = fault?;
-    assert!(waited.is_err(), "it stands");
-    assert_eq!((fault.partition, fault.offset), (Some(0), Some(0)));
-    assert!(matches!(fault.kind, FaultKind::BeyondBudget { limit, .. } if limit == 2 << 20), "{fault:?}");
-    send_values(&producer, TOPIC, Some(1), 0..50).await?;
-    assert_eq!(read(good, 50).await?, numbers(0, 0..50));
-    bad.seek(1);
-    assert_eq!(read(bad, 1).await?, numbers(1, 1..2));
-    leave_in_peace(consumer).await
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_answer_beyond_the_budget_is_named_and_its_neighbours_go_on() -> Result<()> {
-    let scene = Scene::with(1, 6, |config| config.max_fetch_response_bytes = 200_000).await?;
-    let producer = single(&scene)?;
-    // The last one is too large, the one before it has something to read, and the others are idle.
-    put(&scene.fake, 5, &batch(Compression::None, &[&vec![b'x'; 300_000]])?)?;
-    put(&scene.fake, 5, &batch(Compression::None, &[b"1"])?)?;
-    send_values(&producer, TOPIC, Some(4), 0..25).await?;
-    let mut consumer = member(&scene.client, "g", TOPIC);
-    let mut streams = assigned(&mut consumer, 6).await?;
-    streams.sort_by_key(|stream| stream.lease().partition());
-    let [.., good, bad] = &mut streams[..] else { bail!("six streams") };
-    let fault = fault(&mut consumer).await?;
-    assert_eq!((fault.partition, fault.offset), (Some(5), Some(0)));
-    assert!(matches!(fault.kind, FaultKind::BeyondBudget { limit: 200_000, .. }), "{fault:?}");
-    send_values(&producer, TOPIC, Some(4), 25..50).await?;
-    assert_eq!(read(good, 50).await?, numbers(0, 0..50));
-    bad.seek(1);
-    assert_eq!(read(bad, 1).await?, numbers(1, 1..2));
     leave_in_peace(consumer).await
 }
 

@@ -4,6 +4,7 @@ mod consumer;
 mod counters;
 mod hanging;
 mod java_group;
+mod oversized;
 mod producer;
 mod request_log;
 mod scene;
