@@ -40,7 +40,7 @@ async fn talk(input: Vec<u8>) {
     let mut config = ClusterConfig::new(vec![("peer".to_owned(), 9092)]);
     config.max_response_bytes = MAX_RESPONSE_BYTES;
     let client = Client::with_connector(config, Arc::new(Peer(connect)));
-    client.cluster().watch_topics(&["topic".to_owned()], false);
+    client.cluster().watch_topics(&["topic".to_owned()]);
     gone.notified().await;
     assert!(client.close(Duration::from_secs(60)).await, "a task does not end");
 }

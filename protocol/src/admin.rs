@@ -76,7 +76,7 @@ impl Admin {
 
     /// The topic as a broker tells it now (it is not created by asking); None if it does not exist.
     pub async fn describe_topic(&self, name: &str) -> Option<Topic> {
-        self.cluster.watch_topics(&[name.to_owned()], false);
+        self.cluster.watch_topics(&[name.to_owned()]);
         let metadata = self.cluster.refresh().await;
         metadata.topics.get(name).filter(|topic| !topic.partitions.is_empty()).cloned()
     }

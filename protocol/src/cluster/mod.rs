@@ -106,8 +106,8 @@ pub(crate) struct Inner {
     client_id: Arc<str>,
     pool: Pool,
     metadata: watch::Sender<Arc<Metadata>>,
-    /// Watched topics, and whether asking for them may create them.
-    watched: Mutex<BTreeMap<Arc<str>, bool>>,
+    /// Watched topics, by whomever.
+    watched: Mutex<BTreeMap<Arc<str>, Interest>>,
     /// By group: what it watches for as long as it leads, and may not create.
     watched_by_groups: Mutex<BTreeMap<Arc<str>, BTreeSet<Arc<str>>>>,
     /// Addresses of coordinators that no metadata names (yet).
@@ -202,21 +202,44 @@ impl Cluster {
         self.0.trouble.borrow().as_ref().filter(|trouble| trouble.authentication).map(|trouble| trouble.text.clone())
     }
 
-    /// Adds topics to what refreshes ask for, and asks if one of them is new.
-    pub fn watch_topics(&self, names: &[String], allow_auto_create: bool) {
+    /// Adds topics to what refreshes ask for, for good, and asks if one of them is new.
+    pub fn watch_topics(&self, names: &[String]) {
+        self.watch(names.iter().map(String::as_str), Interest { may_create: false, lasting: true });
+    }
+
+    /// Adds a topic that is to be written to, until [`Cluster::forget_missing`].
+    pub(crate) fn watch_to_produce(&self, name: &str, may_create: bool) {
+        self.watch([name], Interest { may_create, lasting: false });
+    }
+
+    fn watch<'a>(&self, names: impl IntoIterator<Item = &'a str>, interest: Interest) {
         let mut watched = self.0.watched.lock().unwrap_or_else(PoisonError::into_inner);
         let mut news = false;
         for name in names {
-            match watched.get_mut(name.as_str()) {
-                Some(create) => *create |= allow_auto_create,
+            match watched.get_mut(name) {
+                Some(known) => {
+                    known.may_create |= interest.may_create;
+                    known.lasting |= interest.lasting;
+                }
                 None => {
-                    watched.insert(name.as_str().into(), allow_auto_create);
+                    watched.insert(name.into(), interest);
                     news = true;
                 }
             }
         }
         drop(watched);
         self.ask_for_news(news);
+    }
+
+    /// Asks no more for a topic that is not there, if only producing wanted it: callers may name what they like.
+    pub(crate) fn forget_missing(&self, name: &str) {
+        let metadata = self.metadata();
+        if metadata.topics.get(name).is_none_or(|topic| topic.partitions.is_empty()) {
+            let mut watched = self.0.watched.lock().unwrap_or_else(PoisonError::into_inner);
+            if watched.get(name).is_some_and(|interest| !interest.lasting) {
+                watched.remove(name);
+            }
+        }
     }
 
     /// What a group watches besides, instead of what it watched before; asks if something in it is new.
@@ -242,7 +265,9 @@ impl Cluster {
 
     /// All watched topics, and whether asking for them may create them.
     fn watched(&self) -> BTreeMap<Arc<str>, bool> {
-        let mut all = self.0.watched.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let own = self.0.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all: BTreeMap<_, _> = own.iter().map(|(name, interest)| (name.clone(), interest.may_create)).collect();
+        drop(own);
         for topic in self.0.watched_by_groups.lock().unwrap_or_else(PoisonError::into_inner).values().flatten() {
             all.entry(topic.clone()).or_insert(false);
         }
@@ -421,6 +446,15 @@ impl Cluster {
             }
         });
     }
+}
+
+/// Why a topic is asked for.
+#[derive(Clone, Copy)]
+struct Interest {
+    /// Asking for it may create it.
+    may_create: bool,
+    /// Also while it is not there.
+    lasting: bool,
 }
 
 /// Why no metadata can be had.

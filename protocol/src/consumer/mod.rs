@@ -290,7 +290,7 @@ impl Consumer {
         let (commands, orders) = mpsc::unbounded_channel();
         let (fault_sender, faults) = mpsc::unbounded_channel();
         let wake = Arc::new(Notify::new());
-        cluster.watch_topics(&config.topics, false);
+        cluster.watch_topics(&config.topics);
         let packed = memory.packed.clone();
         let fetcher =
             Fetcher::new(cluster.clone(), config.clone(), packed, slot, orders, wake.clone(), fault_sender.clone());

@@ -302,7 +302,6 @@ impl Producer {
     ) -> Result<Arc<Metadata>, ProduceErrorKind> {
         let config = &self.shared.config;
         let mut changes = self.cluster.metadata_changes();
-        self.cluster.watch_topics(&[record.topic.to_string()], config.allow_auto_create_topics);
         let unknown = Instant::now() + config.unknown_topic_timeout;
         let mut checked_partition = false;
         loop {
@@ -310,6 +309,8 @@ impl Producer {
             if partitions_for(&metadata, record).is_some() {
                 return Ok(metadata);
             }
+            // Each time: another caller who gave up may have ended it.
+            self.cluster.watch_to_produce(&record.topic, config.allow_auto_create_topics);
             let topic = metadata.topics.get(&record.topic);
             if let Some(topic) = topic.filter(|topic| !topic.partitions.is_empty()) {
                 if checked_partition {
@@ -335,7 +336,10 @@ impl Producer {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return Err(ProduceErrorKind::Closed),
                 Err(_) if Instant::now() < until => self.cluster.request_refresh(),
-                Err(_) if answers => return Err(ProduceErrorKind::UnknownTopic),
+                Err(_) if answers => {
+                    self.cluster.forget_missing(&record.topic);
+                    return Err(ProduceErrorKind::UnknownTopic);
+                }
                 Err(_) => {
                     let last = self.cluster.trouble().map_or_else(|| "no metadata".to_owned(), |text| text.to_string());
                     return Err(ProduceErrorKind::DeliveryTimeout { last });

@@ -77,7 +77,7 @@ impl Sender {
     fn act(&mut self, action: Action, metadata: &Metadata) {
         match action {
             Action::Watch(topic) => {
-                self.cluster.watch_topics(&[topic.to_string()], self.shared.config.allow_auto_create_topics);
+                self.cluster.watch_to_produce(&topic, self.shared.config.allow_auto_create_topics);
             }
             Action::Refresh => self.cluster.request_refresh(),
             Action::AskForId => self.ask_for_id(),
@@ -87,7 +87,10 @@ impl Sender {
                     self.shared.finished(number);
                 }
             }
-            Action::Forget(topic) => self.shared.forget(&topic),
+            Action::Forget(topic) => {
+                self.cluster.forget_missing(&topic);
+                self.shared.forget(&topic);
+            }
         }
     }
 

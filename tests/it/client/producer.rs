@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow};
 use bytes::Bytes;
 use fake_broker::{ApiKey, FakeCluster, Fault, FaultOn};
+use kafka_protocol::messages::MetadataRequest;
 use protocol::{
     budget::Budget,
     client::Client,
@@ -536,5 +537,23 @@ async fn a_partition_that_was_idle_for_long_is_written_to_in_a_new_epoch() -> Re
     assert_eq!(scene.stored(0)?, (0..15).collect::<Vec<_>>());
     let last = scene.batches_sent(0)?.pop().context("a batch")?.0;
     assert_eq!((last.producer_epoch, last.base_sequence), (2, 4));
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_is_not_there_is_asked_for_no_longer_than_somebody_waits_for_it() -> Result<()> {
+    let scene = Scene::new(1, 1).await?;
+    let producer =
+        producer(&scene.client, ProducerConfig { allow_auto_create_topics: false, ..ProducerConfig::default() })?;
+    let missing = |name: &str| producer.send(ProduceRecord { topic: name.into(), ..record(0) });
+    let (one, two) = tokio::join!(missing("missing-1"), missing("missing-2"));
+    for failed in [one.map(drop), two.map(drop)] {
+        assert_eq!(failed.map_err(|error| error.kind), Err(ProduceErrorKind::UnknownTopic));
+    }
+    scene.client.cluster().refresh().await;
+    let (_, last) = scene.fake.requests_of::<MetadataRequest>().pop().context("a request")?;
+    let named = last.topics.unwrap_or_default().iter().filter(|topic| topic.name.is_some()).count();
+    assert_eq!(named, 0, "nobody waits any more");
+    send_values(&producer, TOPIC, None, 0..1).await?;
     Ok(())
 }
