@@ -135,7 +135,7 @@ pub fn run() -> ExitCode {
         Some(Command::Demo { log }) => match logs::start_on_stderr(log) {
             Ok(()) => sidecar::block_on(demo::run()),
             Err(error) => {
-                complain(&sidecar::chain(&error));
+                complain(&logs::chain(&error));
                 ExitCode::from(WRONG_CONFIGURATION)
             }
         },
@@ -181,9 +181,9 @@ fn print_configuration(loaded: &Loaded) -> ExitCode {
 
 /// An HTTP client for plain http: it reads nothing from disk.
 fn http_client() -> Result<reqwest::Client, String> {
-    let config = tls::nothing().map_err(|error| sidecar::chain(&error))?;
+    let config = tls::nothing().map_err(|error| logs::chain(&error))?;
     let client = reqwest::Client::builder().tls_backend_preconfigured(config).no_proxy().tcp_nodelay(true).build();
-    client.map_err(|error| sidecar::chain(&error))
+    client.map_err(|error| logs::chain(&error))
 }
 
 /// A line on standard error, where it can still be written.

@@ -16,6 +16,7 @@ use tokio::sync::Mutex;
 
 use crate::{
     config::settings::{ClientTls, OAuth, Secret, TokenSource},
+    telemetry::logs::chain,
     tls::{Followed, TlsError},
 };
 
@@ -172,17 +173,6 @@ fn encoded(text: &str) -> String {
         }
     }
     encoded
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

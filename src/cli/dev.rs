@@ -62,7 +62,7 @@ pub(super) async fn run(configuration: &Configuration, options: &Options) -> Exi
         Err(error) => return refuse(&error),
     };
     if let Err(error) = logs::start(&loaded.settings.logging) {
-        complain(&sidecar::chain(&error));
+        complain(&logs::chain(&error));
         return ExitCode::from(WRONG_CONFIGURATION);
     }
     for warning in &loaded.warnings {

@@ -6,11 +6,10 @@ use std::net::SocketAddr;
 
 use tokio::task::JoinHandle;
 
-use super::sidecar::chain;
 use crate::{
     app::{self, Budgets, End, Sidecar, Stop},
     config::{self, Loaded, Sources},
-    telemetry::metrics::Metrics,
+    telemetry::{logs::chain, metrics::Metrics},
 };
 
 /// A running sidecar.

@@ -16,7 +16,7 @@ const RUNTIME_SHUTDOWN: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(loaded: Loaded) -> ExitCode {
     if let Err(error) = logs::start(&loaded.settings.logging) {
-        complain(&chain(&error));
+        complain(&logs::chain(&error));
         return ExitCode::from(super::WRONG_CONFIGURATION);
     }
     for warning in &loaded.warnings {
@@ -81,16 +81,4 @@ pub(super) fn listen_for_signals(stop: &Stop) -> std::io::Result<()> {
         }
     });
     Ok(())
-}
-
-/// An error with all its causes in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
