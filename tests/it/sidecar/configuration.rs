@@ -26,8 +26,6 @@ fn a_misspelt_key_ends_the_start_with_the_nearest_one_and_exit_code_64() -> Resu
 #[test]
 fn what_is_not_built_yet_is_refused_and_never_ignored() -> Result<()> {
     for setting in [
-        "kafka-producer.security.protocol=SSL",
-        "kafka-consumer.sasl.mechanism=SCRAM-SHA-512",
         "server.enableHttps=true",
         "security.enableVerifyJwt=true",
         "kafka-producer.schema.registry.url=http://localhost:8081",
