@@ -44,17 +44,6 @@ fn filter(text: &str) -> Result<EnvFilter, LoggingError> {
     EnvFilter::try_new(text).map_err(|source| LoggingError::Filter { filter: text.to_owned(), source })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_filter_that_is_none_is_named() {
-        let error = start(&Logging { filter: "info,=,x=loudest".into(), json: false }).expect_err("no filter");
-        assert!(error.to_string().contains("loudest"), "{error}");
-    }
-}
-
 /// An error with all its causes in one line.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -65,4 +54,15 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_that_is_none_is_named() {
+        let error = start(&Logging { filter: "info,=,x=loudest".into(), json: false }).expect_err("no filter");
+        assert!(error.to_string().contains("loudest"), "{error}");
+    }
 }

@@ -2,11 +2,11 @@
 
 use std::{
     io,
-    sync::{Mutex, atomic::Ordering},
+    sync::{LazyLock, Mutex, atomic::Ordering},
 };
 
 use futures_util::future::FutureExt;
-use tracing::subscriber::DefaultGuard;
+use tracing::{Dispatch, subscriber::DefaultGuard};
 
 use super::*;
 use crate::{backend::Answer, reactive::script::verdicts};
@@ -20,6 +20,11 @@ struct Lines(Arc<Mutex<Vec<u8>>>);
 
 impl Lines {
     fn capture() -> (Self, DefaultGuard) {
+        // While no subscriber lives, what another thread logs first is taken for something that nobody wants, and stays so for
+        // a moment after this one has come.
+        static LISTENING: LazyLock<Dispatch> =
+            LazyLock::new(|| Dispatch::new(tracing_subscriber::fmt().with_writer(io::sink).finish()));
+        LazyLock::force(&LISTENING);
         let lines = Self::default();
         let writer = lines.clone();
         let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
