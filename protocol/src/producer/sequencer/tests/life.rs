@@ -26,6 +26,11 @@ fn nothing_is_sent_before_there_is_an_id_and_the_delivery_timeout_tells_what_kep
         if *told == number && told_last.starts_with(last)),
         "{heard:?}"
     );
+    goes_on_once_there_is_an_id(&mut rig);
+}
+
+/// What comes after a failure asks again, and is sent.
+fn goes_on_once_there_is_an_id(rig: &mut Rig) {
     rig.seal(0, 1);
     rig.pass(REST);
     rig.identify((ID, 0));
@@ -43,10 +48,7 @@ fn an_id_that_is_refused_for_good_fails_what_waits_at_once_and_is_asked_for_agai
         if *told == number && *code == ErrorCode::CLUSTER_AUTHORIZATION_FAILED),
         "{heard:?}"
     );
-    rig.seal(0, 1);
-    rig.pass(REST);
-    rig.identify((ID, 0));
-    assert_eq!(rig.on_their_way(), [(0, 0, 1)]);
+    goes_on_once_there_is_an_id(&mut rig);
 }
 
 #[test]

@@ -124,17 +124,18 @@ fn each_row_decides_what_is_sent_next_and_what_the_caller_hears() {
         (code(ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND), doubted(), false),
         (Came::Lost(Unknown), doubted(), true),
         (Came::LeftOut, doubted(), false),
+        // A leader that is deposed while it waits for its followers may have handed it on.
+        (code(ErrorCode::NOT_LEADER_OR_FOLLOWER), doubted(), true),
+        (Came::Hint, doubted(), false),
+        (code(ErrorCode::KAFKA_STORAGE_ERROR), doubted(), true),
         // It was not written.
         (code(ErrorCode::NOT_ENOUGH_REPLICAS), refused(), false),
         (code(ErrorCode::CORRUPT_MESSAGE), refused(), false),
         (code(ErrorCode::COORDINATOR_LOAD_IN_PROGRESS), refused(), false),
-        (code(ErrorCode::NOT_LEADER_OR_FOLLOWER), refused(), true),
-        (Came::Hint, refused(), false),
         (code(ErrorCode::LEADER_NOT_AVAILABLE), refused(), true),
         (code(ErrorCode::FENCED_LEADER_EPOCH), refused(), true),
         (code(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION), refused(), true),
         (code(ErrorCode::UNKNOWN_TOPIC_ID), refused(), true),
-        (code(ErrorCode::KAFKA_STORAGE_ERROR), refused(), true),
         (Came::Lost(NotSent), Then::Again(NotSent), true),
         // Nobody knows the sequence before it.
         (code(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER), Then::NewEpoch, false),
